@@ -1,0 +1,176 @@
+//! The one body type at the seams of the stacks.
+//!
+//! Layers between an application and a connection never see a generic body, so
+//! that a stack's type stays readable; a body that hyper received is carried
+//! without a box.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+
+use crate::BoxError;
+
+/// The body of requests and responses inside the mesh's stacks.
+///
+/// It is an [`http_body::Body`] of [`Bytes`]; [`Body::new`] takes any other.
+///
+/// ```
+/// let hello = mesh_core::Body::from("hello");
+/// let nothing = mesh_core::Body::empty();
+/// ```
+#[derive(Default)]
+pub struct Body(Inner);
+
+#[derive(Default)]
+enum Inner {
+    #[default]
+    Empty,
+    Whole(Bytes),
+    Received(Incoming),
+    Boxed(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// A body without a byte.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self(Inner::Empty)
+    }
+
+    /// Takes any body; one that is a [`Body`] already, or came from hyper, is not boxed again.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        let any: &mut dyn std::any::Any = &mut body;
+        if let Some(same) = any.downcast_mut::<Option<Self>>() {
+            return same.take().unwrap_or_default();
+        }
+        if let Some(received) = any.downcast_mut::<Option<Incoming>>() {
+            return received.take().map(Self::from).unwrap_or_default();
+        }
+        body.map_or_else(Self::empty, |body| {
+            Self(Inner::Boxed(body.map_err(Into::into).boxed_unsync()))
+        })
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.0 {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.0 = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Received(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Whole(_) => false,
+            Inner::Received(body) => body.is_end_stream(),
+            Inner::Boxed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Received(body) => body.size_hint(),
+            Inner::Boxed(body) => body.size_hint(),
+        }
+    }
+}
+
+impl From<Incoming> for Body {
+    fn from(body: Incoming) -> Self {
+        Self(Inner::Received(body))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() {
+            Self::empty()
+        } else {
+            Self(Inner::Whole(bytes))
+        }
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Bytes::from_static(text.as_bytes()).into()
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Bytes::from(text).into()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::from(bytes).into()
+    }
+}
+
+impl From<()> for Body {
+    fn from((): ()) -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Inner::Empty => "Body::Empty",
+            Inner::Whole(_) => "Body::Whole(..)",
+            Inner::Received(_) => "Body::Received(..)",
+            Inner::Boxed(_) => "Body::Boxed(..)",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_not_boxed_twice() {
+        let body = Body::new(Body::from("hello"));
+        assert_eq!(format!("{body:?}"), "Body::Whole(..)");
+        assert_eq!(body.collect().await.expect("in memory").to_bytes(), "hello");
+    }
+
+    #[tokio::test]
+    async fn trailers_and_errors_pass_through_a_box() {
+        let failing = http_body_util::StreamBody::new(futures_util::stream::iter([
+            Ok(Frame::data(Bytes::from_static(b"a"))),
+            Err(std::io::Error::other("cut")),
+        ]));
+        let error = Body::new(failing).collect().await.expect_err("it fails");
+        assert_eq!(error.to_string(), "cut");
+    }
+}

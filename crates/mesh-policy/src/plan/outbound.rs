@@ -1,0 +1,123 @@
+//! Where requests to one service go.
+
+use serde::{Deserialize, Serialize};
+
+use super::part::Part;
+use crate::name::{ObjectRef, ServicePort};
+
+/// All that a client needs to know of a service, but for its endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// Its logical ports, in ascending order.
+    pub ports: Vec<PortPlan>,
+}
+
+/// The routes of one logical port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortPlan {
+    /// The logical port.
+    pub port: u16,
+    /// The routes that govern it, oldest first, then by name. Never empty: where
+    /// nobody wrote one, the built-in `default` sends everything to the service itself.
+    /// One that is not understood closes the port.
+    pub routes: Vec<Part<RoutePlan>>,
+}
+
+/// One route, from one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePlan {
+    /// The object that people wrote.
+    pub source: ObjectRef,
+    /// Its rules in their written order.
+    pub rules: Vec<RulePlan>,
+}
+
+/// What happens to the requests that match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulePlan {
+    /// The rule's name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of these selects the rule; none at all selects everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<MatchPlan>,
+    /// Where matching requests go, by weight.
+    pub backends: Vec<BackendPlan>,
+    /// How long things may take.
+    #[serde(default, skip_serializing_if = "TimeoutsPlan::is_empty")]
+    pub timeouts: TimeoutsPlan,
+}
+
+/// All of these must hold of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatchPlan {
+    /// The path, without its query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathPlan>,
+    /// The method, exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// Headers that must be there with these values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HeaderPlan>,
+}
+
+/// How a path is compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathPlan {
+    /// The whole path.
+    Exact(String),
+    /// Whole segments from the start.
+    Prefix(String),
+}
+
+/// A header and the value it must have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderPlan {
+    /// Its name, in lower case.
+    pub name: String,
+    /// Its whole value.
+    pub exact: String,
+}
+
+/// One place a rule sends to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendPlan {
+    /// Its share of the rule's requests is this over the sum; 0 gets none.
+    pub weight: u32,
+    /// Where that share goes.
+    #[serde(flatten)]
+    pub target: TargetPlan,
+}
+
+/// A backend that can be called, or why it cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetPlan {
+    /// A port of a service; its endpoints travel as events of their own.
+    Service(ServicePort),
+    /// Its share is answered 500, as Gateway API says.
+    Invalid {
+        /// The backend as it was written, `name.namespace`.
+        name: String,
+        /// Gateway API's reason, such as `BackendNotFound`.
+        reason: String,
+        /// What is wrong, and the remedy.
+        message: String,
+    },
+}
+
+/// Time limits of a rule, in milliseconds; absent means none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeoutsPlan {
+    /// From the call to the end of the response headers, retries included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_ms: Option<u64>,
+}
+
+impl TimeoutsPlan {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
