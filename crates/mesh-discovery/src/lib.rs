@@ -1,1 +1,17 @@
-//! mesh-discovery
+//! The small server of the mesh: what people wrote becomes plans, certificates and leases.
+//!
+//! ```text
+//! kubectl, mesh, files ─▶ api ─▶ admission ─▶ store ─▶ compile ─▶ watch ─▶ processes
+//!                                               ▲
+//!                         tokens, registrations ┘
+//! ```
+//!
+//! It is a binary, and a library to embed in tests and examples.
+//!
+//! - [`store`]: records, revisions, leases; one trait, several homes.
+//! - [`caller`]: who may ask for what.
+//! - [`wire`]: what an administrator's requests and answers look like.
+
+pub mod caller;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,161 @@
+//! What an administrator's requests under `/v1` and their answers look like.
+
+use std::fmt;
+
+use mesh_policy::identity::Identity;
+use mesh_policy::name::{Label, ServiceName};
+use serde::{Deserialize, Serialize};
+
+/// `POST /v1/tokens`: the right to join, to be made.
+///
+/// ```
+/// use mesh_discovery::wire::TokenRequest;
+///
+/// let request = TokenRequest::new("shop".parse()?, "web".parse()?);
+/// assert_eq!(request.ttl_seconds, 600);
+/// assert_eq!(request.uses, 1);
+/// # Ok::<(), mesh_policy::name::InvalidName>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// The namespace of the identity that joins.
+    pub namespace: Label,
+    /// The service account of the identity that joins.
+    pub account: Label,
+    /// How long the token can be used, in seconds: 600 by default. A long life is a long
+    /// time in which a leaked token is worth something.
+    #[serde(default = "default_ttl_seconds")]
+    pub ttl_seconds: u64,
+    /// How many processes can join with it: 1 by default.
+    #[serde(default = "default_uses")]
+    pub uses: u32,
+    /// What its holder may serve; none named means any service of its own namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<ServiceName>,
+}
+
+const fn default_ttl_seconds() -> u64 {
+    600
+}
+
+const fn default_uses() -> u32 {
+    1
+}
+
+impl TokenRequest {
+    /// A token for one process of this identity, to be used within ten minutes.
+    #[must_use]
+    pub const fn new(namespace: Label, account: Label) -> Self {
+        Self {
+            namespace,
+            account,
+            ttl_seconds: default_ttl_seconds(),
+            uses: default_uses(),
+            serves: Vec::new(),
+        }
+    }
+}
+
+/// The answer to a [`TokenRequest`]: the only time the token is told.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCreated {
+    /// The token in full.
+    pub token: String,
+    /// Until when it can be used, in seconds since the Unix epoch.
+    pub expires: u64,
+}
+
+impl fmt::Debug for TokenCreated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCreated")
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `GET /v1/tokens`: the tokens that can still be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenList {
+    /// The tokens, ordered by id.
+    pub tokens: Vec<TokenSummary>,
+}
+
+/// What discovery tells of a token once it exists. `DELETE /v1/tokens/{id}` revokes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSummary {
+    /// The token's public name.
+    pub id: String,
+    /// Who its holder becomes.
+    pub identity: Identity,
+    /// What its holder may serve; none named means any service of its own namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serves: Vec<ServiceName>,
+    /// How many processes can still join with it.
+    pub uses_left: u32,
+    /// Until when it can be used, in seconds since the Unix epoch.
+    pub expires: u64,
+}
+
+/// The answer to `POST /v1/apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The store's revision that holds all of it; for a dry run, the one it was checked against.
+    pub revision: u64,
+    /// What became of each object, in the order of the file.
+    pub results: Vec<AppliedObject>,
+    /// What was understood but should be written otherwise, each as one line of text.
+    pub warnings: Vec<String>,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppliedObject {
+    /// Its kind, such as `HTTPRoute`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What was done.
+    pub action: Action,
+}
+
+/// What applying did to an object, in kubectl's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It was not there before.
+    Created,
+    /// It was there with other content.
+    Configured,
+    /// It was there just so.
+    Unchanged,
+}
+
+/// The answer to an apply that was refused: everything that is wrong with the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyRefused {
+    /// A stable word: `invalid`, `conflict` or `too-large`.
+    pub error: String,
+    /// What was refused, why, and what to do.
+    pub message: String,
+    /// The problems in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<ApplyProblem>,
+}
+
+/// One thing that is wrong with an applied file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplyProblem {
+    /// The line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// The column, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<u32>,
+    /// The field's path, such as `spec.rules[0].backendRefs[1].weight`.
+    pub field: String,
+    /// What is wrong, and what to write instead.
+    pub message: String,
+}
