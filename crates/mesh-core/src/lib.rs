@@ -1,10 +1,35 @@
 //! The service mesh that an application adds to itself.
+//!
+//! ```text
+//!  your calls ─▶ outbound layers ─▶ transport (pool, mTLS) ─▶ other processes
+//!  your server ◀─ inbound layers ◀─ transport (accept, mTLS) ◀─ other processes
+//!                       ▲                    ▲
+//!                 plans │                    │ certificates
+//!                       └──── discovery ─────┘
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | what a process tells the mesh |
+//! | [`layers`] | the steps of the stacks, each usable alone |
+//! | [`transport`] | connections: accepted, detected, limited, drained |
+//! | [`context`] | deadline, trace and criticality, carried from the request being served to the calls it makes |
+//! | [`peer`] | who is at the other end |
+//! | [`answer`] | the one table from an error to what the caller is told |
+//! | [`telemetry`] | the recorder and the handles of every series |
 
+pub mod answer;
 mod body;
 pub mod config;
+pub mod context;
+pub mod layers;
+pub mod peer;
+pub mod telemetry;
+pub mod transport;
 
 pub use body::Body;
 pub use config::Config;
+pub use peer::Peer;
 
 /// Any error, as it passes the seams; look for a type with [`std::error::Error::source`].
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,311 @@
+//! The one table from an error to what the caller is told.
+//!
+//! An error is found by its type, outermost first, through the chain of its
+//! sources; its text decides nothing. Each boundary keeps its own small error
+//! type, implements [`Caused`] for it, and has one line in [`KNOWN`].
+
+use std::error::Error;
+
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use crate::{Body, layers};
+
+/// Names the [`Cause`] of an answer that the mesh made itself.
+pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-error");
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC: &str = "application/grpc";
+
+/// What went wrong, as callers, metrics and logs name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Discovery does not know the service, or did not answer in time.
+    UnknownService,
+    /// The service has no such logical port.
+    UnknownPort,
+    /// The chosen backend has no endpoint to send to.
+    NoEndpoints,
+    /// Routes are attached and none matches.
+    NoRoute,
+    /// The chosen backend does not exist.
+    BackendNotFound,
+    /// The rule has no backend, or all its weights are zero.
+    NoBackends,
+    /// The endpoint could not be reached, or the connection broke.
+    ConnectFailed,
+    /// The endpoint did not take the connection in time.
+    ConnectTimeout,
+    /// The endpoint is not who the plan says it is.
+    IdentityMismatch,
+    /// A time limit or the caller's deadline passed.
+    Timeout,
+    /// The caller's deadline had passed before the work began.
+    Late,
+    /// Policy does not let the caller in.
+    Denied,
+    /// The listener has no policy yet.
+    NoPolicy,
+    /// Part of the plan is beyond this library, so what it governs is closed.
+    PlanNotUnderstood,
+    /// The request body stayed silent for too long.
+    BodySilent,
+    /// The mesh is shutting down.
+    Draining,
+    /// The request cannot be forwarded as it is.
+    InvalidRequest,
+    /// The handler panicked.
+    Panicked,
+    /// An error of a type that the table does not know.
+    Internal,
+}
+
+impl Cause {
+    /// The word for headers, metric labels and logs.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The status of an HTTP answer.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// The code of a gRPC answer.
+    #[must_use]
+    pub const fn grpc_code(self) -> u16 {
+        self.row().2
+    }
+
+    /// The table: reason, HTTP status, gRPC code.
+    const fn row(self) -> (&'static str, StatusCode, u16) {
+        const INVALID_ARGUMENT: u16 = 3;
+        const DEADLINE_EXCEEDED: u16 = 4;
+        const NOT_FOUND: u16 = 5;
+        const PERMISSION_DENIED: u16 = 7;
+        const INTERNAL: u16 = 13;
+        const UNAVAILABLE: u16 = 14;
+        const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+        const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+        const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
+        const LATE: StatusCode = StatusCode::GATEWAY_TIMEOUT;
+        match self {
+            Self::UnknownService => ("unknown-service", BUSY, UNAVAILABLE),
+            Self::UnknownPort => ("unknown-port", BUSY, UNAVAILABLE),
+            Self::NoEndpoints => ("no-endpoints", BUSY, UNAVAILABLE),
+            Self::NoRoute => ("no-route", StatusCode::NOT_FOUND, NOT_FOUND),
+            Self::BackendNotFound => ("backend-not-found", BROKEN, UNAVAILABLE),
+            Self::NoBackends => ("no-backends", BROKEN, UNAVAILABLE),
+            Self::ConnectFailed => ("connect-failed", GATEWAY, UNAVAILABLE),
+            Self::ConnectTimeout => ("connect-timeout", LATE, DEADLINE_EXCEEDED),
+            Self::IdentityMismatch => ("identity-mismatch", GATEWAY, UNAVAILABLE),
+            Self::Timeout => ("timeout", LATE, DEADLINE_EXCEEDED),
+            Self::Late => ("late", LATE, DEADLINE_EXCEEDED),
+            Self::Denied => ("denied", StatusCode::FORBIDDEN, PERMISSION_DENIED),
+            Self::NoPolicy => ("no-policy", BUSY, UNAVAILABLE),
+            Self::PlanNotUnderstood => ("plan-not-understood", BUSY, UNAVAILABLE),
+            Self::BodySilent => (
+                "body-silent",
+                StatusCode::REQUEST_TIMEOUT,
+                DEADLINE_EXCEEDED,
+            ),
+            Self::Draining => ("draining", BUSY, UNAVAILABLE),
+            Self::InvalidRequest => ("invalid-request", StatusCode::BAD_REQUEST, INVALID_ARGUMENT),
+            Self::Panicked => ("panicked", BROKEN, INTERNAL),
+            Self::Internal => ("internal", BROKEN, INTERNAL),
+        }
+    }
+
+    /// The cause of an error: that of the outermost error in its chain with a known type.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut link = Some(error);
+        while let Some(error) = link {
+            if let Some(cause) = KNOWN.iter().find_map(|known| known(error)) {
+                return cause;
+            }
+            link = error.source();
+        }
+        Self::Internal
+    }
+}
+
+/// An error type that says what it means to a caller.
+pub trait Caused: Error + 'static {
+    /// The line of the table that answers it.
+    fn cause(&self) -> Cause;
+}
+
+type Lookup = fn(&(dyn Error + 'static)) -> Option<Cause>;
+
+/// Every error type that has an answer of its own.
+const KNOWN: &[Lookup] = &[of::<layers::deadline::Late>, of::<layers::panic::Panicked>];
+
+fn of<E: Caused>(error: &(dyn Error + 'static)) -> Option<Cause> {
+    error.downcast_ref::<E>().map(Caused::cause)
+}
+
+/// How much the reader of an answer may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Somebody without an identity: status alone.
+    Stranger,
+    /// A peer that proved who it is: status and reason.
+    Peer,
+    /// The application itself: status, reason and a text with the remedy.
+    Application,
+}
+
+/// What kind of call an answer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Errors are statuses.
+    Http,
+    /// Errors are `grpc-status` on a 200.
+    Grpc,
+}
+
+impl Protocol {
+    /// The protocol of a message with these headers: gRPC by the prefix of its content type.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let grpc = headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()));
+        if grpc { Self::Grpc } else { Self::Http }
+    }
+}
+
+/// The response that tells `audience` what became of its request.
+///
+/// A gRPC caller gets a trailers-only response: 200 with the status in the headers.
+#[must_use]
+pub fn respond(
+    error: &(dyn Error + 'static),
+    protocol: Protocol,
+    audience: Audience,
+) -> Response<Body> {
+    let cause = Cause::of(error);
+    let text = match audience {
+        Audience::Application => error.to_string(),
+        Audience::Stranger | Audience::Peer => String::new(),
+    };
+    let mut response = match protocol {
+        Protocol::Http => plain(cause, text),
+        Protocol::Grpc => trailers_only(cause, &text),
+    };
+    let headers = response.headers_mut();
+    if audience != Audience::Stranger {
+        headers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));
+    }
+    if cause == Cause::BodySilent {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn plain(cause: Cause, text: String) -> Response<Body> {
+    let typed = !text.is_empty();
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = cause.status();
+    if typed {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, plain);
+    }
+    response
+}
+
+fn trailers_only(cause: Cause, text: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    headers.insert(GRPC_STATUS, HeaderValue::from(cause.grpc_code()));
+    let message = if text.is_empty() {
+        cause.reason()
+    } else {
+        text
+    };
+    if let Ok(message) = HeaderValue::try_from(percent_encode(message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}
+
+/// The encoding of `grpc-message` (gRPC over HTTP/2, "Percent-Encoded").
+fn percent_encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            match byte {
+                b' '..=b'~' if byte != b'%' => out.push(char::from(byte)),
+                _ => write!(out, "%{byte:02X}").expect("writing to a string cannot fail"),
+            }
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::layers::deadline::Late;
+
+    #[derive(Debug)]
+    struct Wrapped(Late);
+
+    impl fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the call failed")
+        }
+    }
+
+    impl Error for Wrapped {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn a_cause_is_found_by_type_behind_other_errors() {
+        assert_eq!(Cause::of(&Wrapped(Late)), Cause::Late);
+        assert_eq!(Cause::of(&fmt::Error), Cause::Internal);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_learns_the_status_and_nothing_else() {
+        let answer = respond(&Late, Protocol::Http, Audience::Stranger);
+        assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert!(answer.headers().is_empty());
+        let body = answer.into_body().collect().await.expect("in memory");
+        assert!(body.to_bytes().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_application_learns_the_reason_and_the_text() {
+        let answer = respond(&Late, Protocol::Http, Audience::Application);
+        assert_eq!(answer.headers()["x-mesh-error"], "late");
+        let body = answer.into_body().collect().await.expect("in memory");
+        assert_eq!(body.to_bytes(), Late.to_string());
+    }
+
+    #[test]
+    fn a_grpc_caller_gets_its_code_on_a_200() {
+        let answer = respond(&Late, Protocol::Grpc, Audience::Peer);
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["grpc-status"], "4");
+        assert_eq!(answer.headers()["content-type"], "application/grpc");
+        assert_eq!(answer.headers()["x-mesh-error"], "late");
+    }
+
+    #[test]
+    fn a_message_with_bytes_that_no_header_holds_is_escaped() {
+        assert_eq!(percent_encode("50% ä\n"), "50%25 %C3%A4%0A");
+    }
+}

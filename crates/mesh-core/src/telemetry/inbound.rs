@@ -1,0 +1,61 @@
+//! The labels of what a process serves.
+
+use std::net::SocketAddr;
+
+use metrics::{Counter, Label};
+
+use super::{Recorder, Workload};
+
+/// The socket of a request's target, in the three labels that Linkerd has for it.
+pub(super) fn target(address: SocketAddr) -> [Label; 3] {
+    [
+        Label::new("target_addr", address.to_string()),
+        Label::new("target_ip", address.ip().to_string()),
+        Label::new("target_port", address.port().to_string()),
+    ]
+}
+
+/// What a listener counts apart from requests.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    recorder: Recorder,
+    labels: Vec<Label>,
+    /// Connections beyond the limit.
+    pub refused: Counter,
+    /// Handlers that panicked.
+    pub panics: Counter,
+}
+
+impl ListenerMetrics {
+    /// Registers the series of the listener at `address`.
+    #[must_use]
+    pub fn new(recorder: &Recorder, workload: &Workload, address: SocketAddr) -> Self {
+        let mut labels = workload.labels();
+        labels.push(Label::from_static_parts("direction", "inbound"));
+        labels.extend(target(address));
+        Self {
+            recorder: recorder.clone(),
+            refused: recorder.counter("mesh_inbound_connections_refused_total", labels.clone()),
+            panics: recorder.counter("mesh_inbound_panics_total", labels.clone()),
+            labels,
+        }
+    }
+
+    /// Counts a connection that ended before it could carry a request.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        let mut labels = self.labels.clone();
+        labels.push(Label::from_static_parts("reason", reason));
+        self.recorder
+            .counter("mesh_inbound_handshake_failures_total", labels)
+            .increment(1);
+    }
+
+    /// The labels of the listener's own series.
+    pub(crate) fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+}

@@ -1,0 +1,20 @@
+//! What a process counts about its traffic, in Linkerd's names, labels and buckets.
+//!
+//! ```text
+//!  Recorder ──registers──▶ RequestMetrics (one per endpoint, or per client and verdict)
+//!                              ▲ counts
+//!  request ── Observation ─────┘ ... Observed body: first data frame, trailers, end
+//! ```
+//!
+//! Handles are made when an endpoint, a client or a listener appears, and the
+//! cell of a status once at first sight: never per request.
+
+pub mod inbound;
+mod observation;
+pub mod outbound;
+mod recorder;
+mod requests;
+
+pub use observation::{Observation, Observed};
+pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};
+pub use requests::{Outcome, RequestMetrics};

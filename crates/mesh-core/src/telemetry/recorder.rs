@@ -1,0 +1,267 @@
+//! Where series are registered and how they are rendered.
+//!
+//! Each `Mesh` owns its recorder and registers on it directly, so that two of
+//! them in one program do not mix, and an application's own metrics are theirs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Linkerd's buckets of `response_latency_ms`, in milliseconds.
+const LATENCY_BUCKETS_MS: [f64; 25] = [
+    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0,
+    1_000.0, 2_000.0, 3_000.0, 4_000.0, 5_000.0, 10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0,
+];
+
+/// The name of the latency histogram.
+pub(crate) const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
+
+const METADATA: Metadata<'_> = Metadata::new("mesh", Level::INFO, Some("mesh_core"));
+
+type AnyRecorder = Arc<dyn metrics::Recorder + Send + Sync>;
+type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Which recorder the mesh's series live on.
+#[derive(Clone, Default)]
+pub enum Metrics {
+    /// One of its own; the application's metrics stay where they are.
+    #[default]
+    Own,
+    /// One of its own that also becomes the process's recorder of the `metrics` crate, so that the
+    /// application's metrics are served on the admin port too.
+    Global,
+    /// One that the application made. A foreign recorder can be written to but not
+    /// rendered, so it says how; it needs the buckets of [`Metrics::builder`].
+    Given {
+        /// What series are registered on.
+        recorder: AnyRecorder,
+        /// Renders everything in Prometheus' text format.
+        render: Render,
+    },
+}
+
+impl Metrics {
+    /// A Prometheus exporter with the buckets that the mesh's histograms need.
+    ///
+    /// # Panics
+    ///
+    /// Never: the list of buckets is not empty.
+    #[must_use]
+    pub fn builder() -> PrometheusBuilder {
+        let latency = Matcher::Full(RESPONSE_LATENCY_MS.to_owned());
+        PrometheusBuilder::new()
+            .set_buckets_for_metric(latency, &LATENCY_BUCKETS_MS)
+            .expect("the list of buckets is not empty")
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "Own",
+            Self::Global => "Global",
+            Self::Given { .. } => "Given",
+        })
+    }
+}
+
+/// Why a recorder could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMetrics {
+    /// The process has a recorder already.
+    #[error(
+        "Metrics::Global needs a process without a metrics recorder: use Own, or Given with the recorder that is installed"
+    )]
+    AlreadyInstalled,
+}
+
+/// Registers series and renders them. Cheap to clone.
+#[derive(Clone)]
+pub struct Recorder {
+    registry: AnyRecorder,
+    output: Output,
+}
+
+#[derive(Clone)]
+enum Output {
+    Prometheus(PrometheusHandle),
+    Given(Render),
+}
+
+impl Recorder {
+    /// Makes or takes the recorder that `metrics` names.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMetrics::AlreadyInstalled`] for [`Metrics::Global`] in a process that has a recorder.
+    pub fn new(metrics: Metrics) -> Result<Self, InvalidMetrics> {
+        let recorder = match metrics {
+            Metrics::Own => Self::own(),
+            Metrics::Global => {
+                let recorder = Self::own();
+                metrics::set_global_recorder(Arc::clone(&recorder.registry))
+                    .map_err(|_| InvalidMetrics::AlreadyInstalled)?;
+                recorder
+            }
+            Metrics::Given { recorder, render } => Self {
+                registry: recorder,
+                output: Output::Given(render),
+            },
+        };
+        recorder.describe();
+        Ok(recorder)
+    }
+
+    /// [`Metrics::Global`] if nobody has installed a recorder, else [`Metrics::Own`].
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::new(Metrics::Global).unwrap_or_else(|taken| {
+            tracing::info!(%taken, "the mesh's metrics live on a recorder of their own");
+            let recorder = Self::own();
+            recorder.describe();
+            recorder
+        })
+    }
+
+    fn own() -> Self {
+        let recorder = Metrics::builder().build_recorder();
+        let handle = recorder.handle();
+        Self {
+            registry: Arc::new(recorder),
+            output: Output::Prometheus(handle),
+        }
+    }
+
+    /// Everything on the recorder, in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        match &self.output {
+            Output::Prometheus(handle) => handle.render(),
+            Output::Given(render) => render(),
+        }
+    }
+
+    /// Folds recorded latencies into their buckets; call it every few seconds, or memory grows
+    /// with each request until the next scrape. A given recorder has its owner for that.
+    pub fn upkeep(&self) {
+        match &self.output {
+            Output::Prometheus(handle) => handle.run_upkeep(),
+            Output::Given(_) => {}
+        }
+    }
+
+    /// Registers a counter.
+    pub fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        let key = Key::from_parts(name, labels);
+        self.registry.register_counter(&key, &METADATA)
+    }
+
+    /// Registers a gauge.
+    pub fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+        let key = Key::from_parts(name, labels);
+        self.registry.register_gauge(&key, &METADATA)
+    }
+
+    /// Registers a histogram.
+    pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        let key = Key::from_parts(name, labels);
+        self.registry.register_histogram(&key, &METADATA)
+    }
+
+    fn describe(&self) {
+        let counters = [
+            ("request_total", "Requests that were sent or received."),
+            (
+                "response_total",
+                "Responses that ended, by status and classification.",
+            ),
+            (
+                "mesh_inbound_handshake_failures_total",
+                "Connections that ended before they could carry a request, by reason.",
+            ),
+            (
+                "mesh_inbound_connections_refused_total",
+                "Connections beyond the limit, closed at once.",
+            ),
+            ("mesh_inbound_panics_total", "Handlers that panicked."),
+        ];
+        for (name, text) in counters {
+            self.registry
+                .describe_counter(name.into(), None, text.into());
+        }
+        self.registry.describe_histogram(
+            RESPONSE_LATENCY_MS.into(),
+            None,
+            "Milliseconds from a request to the first data of its response.".into(),
+        );
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+/// Whose series these are: labels on each of the mesh's, never on the application's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Label `namespace`.
+    pub namespace: String,
+    /// The workload's name, label `deployment`.
+    pub deployment: String,
+    /// The instance's name, label `pod`.
+    pub pod: String,
+}
+
+impl Workload {
+    /// The three labels.
+    #[must_use]
+    pub fn labels(&self) -> Vec<Label> {
+        vec![
+            Label::new("namespace", self.namespace.clone()),
+            Label::new("deployment", self.deployment.clone()),
+            Label::new("pod", self.pod.clone()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_linkerds_buckets() {
+        let recorder = Recorder::new(Metrics::Own).expect("an own recorder is always there");
+        recorder
+            .histogram(RESPONSE_LATENCY_MS, Vec::new())
+            .record(35.0);
+        recorder.upkeep();
+        let text = recorder.render();
+        assert!(
+            text.contains("response_latency_ms_bucket{le=\"30\"} 0"),
+            "{text}"
+        );
+        assert!(
+            text.contains("response_latency_ms_bucket{le=\"40\"} 1"),
+            "{text}"
+        );
+        assert_eq!(text.matches("_bucket{").count(), 26, "{text}");
+    }
+
+    #[test]
+    fn a_given_recorder_is_written_to_and_rendered_by_its_owner() {
+        let theirs = Metrics::builder().build_recorder();
+        let handle = theirs.handle();
+        let given = Metrics::Given {
+            recorder: Arc::new(theirs),
+            render: Arc::new(move || handle.render()),
+        };
+        let recorder = Recorder::new(given).expect("a given recorder is taken");
+        recorder.counter("request_total", Vec::new()).increment(2);
+        assert!(recorder.render().contains("request_total 2"));
+    }
+}

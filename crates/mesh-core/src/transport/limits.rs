@@ -1,0 +1,67 @@
+//! How long and how much a client may keep a server waiting.
+
+use std::time::Duration;
+
+/// The limits of a listener and its connections.
+///
+/// The defaults fit a service behind a mesh; each field says what goes wrong at
+/// its extremes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections at once, 10,000 by default. One more is closed at once, so that its client
+    /// turns to another endpoint. Too low refuses real clients; beyond the process's limit of
+    /// open files the operating system refuses instead, and accepting pauses.
+    pub connections: usize,
+    /// TLS handshakes at once, 512 by default; later ones wait within `handshake`. Too low makes
+    /// a burst of clients wait; too high lets a flood of handshakes take every core.
+    pub handshakes: usize,
+    /// From accept to the end of the handshake, first byte included, 10 s by default. Too short
+    /// refuses distant clients; too long lets silent sockets occupy `connections`.
+    pub handshake: Duration,
+    /// From the first byte of a request head to its last, 30 s by default, found late by at most
+    /// a sixth. Too short cuts slow networks; too long lets one byte per second occupy connections.
+    pub header: Duration,
+    /// How long a request body may be silent while the handler waits for it, 30 s by default;
+    /// `None` waits for ever. Off for gRPC, whose streams are silent by design, and where the
+    /// inbound plan says so. The request is answered 408 if it has no response yet.
+    pub body_silence: Option<Duration>,
+    /// How long a connection may live with no request in flight, 5 min by default, found late by
+    /// at most a sixth of `header`. Too short makes clients reconnect; too long keeps
+    /// memory for clients that went away without a word.
+    pub idle: Duration,
+    /// How long a drain waits for requests in flight, 120 s by default, then cuts them.
+    pub drain: Duration,
+    /// Requests at once on one HTTP/2 connection, 200 by default. Too low makes the client open
+    /// more connections or wait; too high lets one connection take all workers.
+    pub streams: u32,
+    /// Bytes of a request's header list, 16 KiB by default; larger ones are answered 431.
+    pub header_list_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshakes: 512,
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(30),
+            body_silence: Some(Duration::from_secs(30)),
+            idle: Duration::from_secs(5 * 60),
+            drain: Duration::from_secs(120),
+            streams: 200,
+            header_list_bytes: 16 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// How often a connection looks at its clock.
+    ///
+    /// Slow heads and idle connections are found by looking now and then instead of by a timer
+    /// per request, which would cost an allocation and a timer registration each.
+    pub(crate) fn tick(&self) -> Duration {
+        const FINEST: Duration = Duration::from_millis(1);
+        (self.header.min(self.idle) / 6).max(FINEST)
+    }
+}

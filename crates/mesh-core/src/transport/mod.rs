@@ -1,0 +1,5 @@
+//! Connections: how they are accepted, told apart, limited and ended.
+
+mod limits;
+
+pub use limits::Limits;
