@@ -11,11 +11,24 @@
 //! | module | holds |
 //! |---|---|
 //! | [`identity`], [`name`], [`token`] | the words: who, which service, and the right to join |
+//! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
+//! | [`authorize`] | whether a client may call, and by which object |
+//! | [`classify`] | what counts as a success |
+//! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
 //! | [`plan`] | what a process is told, as it travels |
 //! | [`report`] | what a process tells, as it travels |
 
+pub mod address;
+pub mod authorize;
+pub mod balance;
+pub mod classify;
+pub mod deadline;
+pub mod draw;
+pub mod duration;
 pub mod identity;
 pub mod name;
 pub mod plan;
 pub mod report;
+pub mod route;
+pub mod split;
 pub mod token;

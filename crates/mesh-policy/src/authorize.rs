@@ -1,0 +1,243 @@
+//! Whether a client may call, and by which object.
+//!
+//! Any authorization lets a client in; inside one, its network and its identity
+//! must both fit. There is no way to say "no": what no authorization grants is
+//! denied, so an empty policy denies everyone.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::identity::Identity;
+use crate::name::{ObjectRef, ServicePort};
+use crate::plan::inbound::{
+    AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan, PatternPlan,
+};
+use crate::plan::part::NotUnderstood;
+
+/// The policy of one served port, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    port: ServicePort,
+    server: ObjectRef,
+    authorizations: Vec<Authorization>,
+}
+
+/// What is known of a client when it calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// Who it proved to be; `None` over plaintext.
+    pub identity: Option<&'a Identity>,
+    /// The address of its socket.
+    pub address: IpAddr,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// Let in.
+    Allow {
+        /// The object that grants it.
+        by: &'a ObjectRef,
+    },
+    /// Let in, to be counted and logged: enforcement would not have.
+    Audit {
+        /// The object that asks for it.
+        by: &'a ObjectRef,
+    },
+    /// Not let in.
+    Deny {
+        /// Why.
+        reason: DenyReason,
+    },
+}
+
+/// Why a client was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenyReason {
+    /// The policy has no authorization at all.
+    NoAuthorization,
+    /// None of them fits this client.
+    NoneFits,
+}
+
+#[derive(Clone, Debug)]
+struct Authorization {
+    source: ObjectRef,
+    effect: EffectPlan,
+    networks: Vec<Network>,
+    client: Clients,
+}
+
+#[derive(Clone, Debug)]
+struct Network {
+    net: IpNet,
+    except: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug)]
+enum Clients {
+    Anyone,
+    Identities {
+        exact: HashSet<Identity>,
+        patterns: Vec<PatternPlan>,
+    },
+}
+
+impl Policy {
+    /// Compiles what a process was told of one port.
+    ///
+    /// # Errors
+    ///
+    /// [`ClosedListener`] when a part is beyond this library or a network is none;
+    /// then nobody may be let in by what is left.
+    pub fn compile(plan: &InboundPlan) -> Result<Self, ClosedListener> {
+        let authorizations = plan
+            .authorizations
+            .iter()
+            .map(|part| Authorization::compile(part.understood()?))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            port: plan.port.clone(),
+            server: plan.server.clone(),
+            authorizations,
+        })
+    }
+
+    /// The logical port it governs.
+    #[must_use]
+    pub fn port(&self) -> &ServicePort {
+        &self.port
+    }
+
+    /// The `Server` it comes from, or the built-in default policy.
+    #[must_use]
+    pub fn server(&self) -> &ObjectRef {
+        &self.server
+    }
+
+    /// Whether it could let any client in that proved no identity.
+    #[must_use]
+    pub fn admits_plaintext(&self) -> bool {
+        let open = |a: &Authorization| matches!(a.client, Clients::Anyone);
+        self.authorizations.iter().any(open)
+    }
+
+    /// Decides on one request.
+    #[must_use]
+    pub fn decide(&self, client: &Client<'_>) -> Verdict<'_> {
+        let mut audit = None;
+        for authorization in &self.authorizations {
+            if !authorization.admits(client) {
+                continue;
+            }
+            let by = &authorization.source;
+            match authorization.effect {
+                EffectPlan::Allow => return Verdict::Allow { by },
+                EffectPlan::Audit => audit = audit.or(Some(by)),
+            }
+        }
+        match audit {
+            Some(by) => Verdict::Audit { by },
+            None if self.authorizations.is_empty() => Verdict::Deny {
+                reason: DenyReason::NoAuthorization,
+            },
+            None => Verdict::Deny {
+                reason: DenyReason::NoneFits,
+            },
+        }
+    }
+}
+
+impl Authorization {
+    fn compile(plan: &AuthorizationPlan) -> Result<Self, ClosedListener> {
+        Ok(Self {
+            source: plan.source.clone(),
+            effect: plan.effect,
+            networks: plan
+                .networks
+                .iter()
+                .map(Network::compile)
+                .collect::<Result<_, _>>()?,
+            client: match &plan.client {
+                ClientPlan::Anyone => Clients::Anyone,
+                ClientPlan::Identities { exact, patterns } => Clients::Identities {
+                    exact: exact.iter().cloned().collect(),
+                    patterns: patterns.clone(),
+                },
+            },
+        })
+    }
+
+    fn admits(&self, client: &Client<'_>) -> bool {
+        let anywhere = self.networks.is_empty();
+        (anywhere || self.networks.iter().any(|net| net.contains(client.address)))
+            && self.client.contain(client.identity)
+    }
+}
+
+impl Network {
+    fn compile(plan: &NetworkPlan) -> Result<Self, ClosedListener> {
+        let parse = |cidr: &String| {
+            cidr.parse()
+                .map_err(|_| ClosedListener::Network { cidr: cidr.clone() })
+        };
+        Ok(Self {
+            net: parse(&plan.cidr)?,
+            except: plan.except.iter().map(parse).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        // A dual-stack socket shows IPv4 peers as ::ffff:a.b.c.d.
+        let address = address.to_canonical();
+        self.net.contains(&address) && !self.except.iter().any(|hole| hole.contains(&address))
+    }
+}
+
+impl Clients {
+    fn contain(&self, identity: Option<&Identity>) -> bool {
+        match (self, identity) {
+            (Self::Anyone, _) => true,
+            (Self::Identities { .. }, None) => false,
+            (Self::Identities { exact, patterns }, Some(identity)) => {
+                exact.contains(identity) || patterns.iter().any(|p| fits(p, identity))
+            }
+        }
+    }
+}
+
+/// Whole segments only: the pattern `/ns/a` never fits `/ns/ab`.
+fn fits(pattern: &PatternPlan, identity: &Identity) -> bool {
+    let domain = pattern.trust_domain.as_ref().map(|domain| domain.as_str());
+    if domain.is_some_and(|domain| domain != identity.trust_domain()) {
+        return false;
+    }
+    if pattern.namespace.is_none() && pattern.account.is_none() {
+        return true;
+    }
+    let Some((namespace, account)) = identity.workload() else {
+        return false;
+    };
+    let same = |wanted: &Option<crate::name::Label>, found: &str| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.as_str() == found)
+    };
+    same(&pattern.namespace, namespace) && same(&pattern.account, account)
+}
+
+/// A listener that lets nobody in, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClosedListener {
+    /// An authorization is beyond this library.
+    #[error(transparent)]
+    NotUnderstood(#[from] NotUnderstood),
+    /// A network is none.
+    #[error("{cidr:?} is no network: write an address and a length, such as 10.0.0.0/8")]
+    Network {
+        /// As it is written.
+        cidr: String,
+    },
+}

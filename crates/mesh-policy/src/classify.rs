@@ -1,0 +1,33 @@
+//! Whether a response was a success, as metrics and balancing count it.
+
+/// What a response counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Classification {
+    /// The service did what it should, a refusal of the client's fault included.
+    Success,
+    /// The service failed.
+    Failure,
+}
+
+impl Classification {
+    /// The value of the metric label `classification`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+        }
+    }
+}
+
+/// Classifies as Linkerd does: HTTP 5xx fail; where there is a gRPC status it decides,
+/// and UNKNOWN, `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, INTERNAL, UNAVAILABLE and `DATA_LOSS` fail.
+#[must_use]
+pub const fn classify(http_status: u16, grpc_status: Option<u16>) -> Classification {
+    let failed = http_status >= 500 || matches!(grpc_status, Some(2 | 4 | 7 | 13 | 14 | 15));
+    if failed {
+        Classification::Failure
+    } else {
+        Classification::Success
+    }
+}
