@@ -9,10 +9,6 @@ impl Draw {
     ///
     /// Multiplies and shifts (Lemire 2019) instead of taking a remainder: the bias is below `n / 2^64`.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the high half of a 128-bit product fits"
-    )]
     pub const fn below(self, n: u64) -> u64 {
         ((self.0 as u128 * n as u128) >> 64) as u64
     }
