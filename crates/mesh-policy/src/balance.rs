@@ -94,3 +94,73 @@ pub fn two_of(draw: Draw, len: usize) -> Option<(usize, usize)> {
 pub fn choose(first: f64, second: f64) -> bool {
     first <= second
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "a test may start its own clock")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn every_pair_is_as_likely_and_never_twice_the_same() {
+        assert_eq!(two_of(Draw(7), 0), None);
+        assert_eq!(two_of(Draw(7), 1), Some((0, 0)));
+        let mut counts = BTreeMap::new();
+        for step in 0..12_000 {
+            let pair = two_of(Draw(step * (u64::MAX / 12_000)), 4).unwrap();
+            assert_ne!(pair.0, pair.1);
+            *counts.entry(pair).or_insert(0) += 1;
+        }
+        assert_eq!(counts.len(), 12);
+        assert!(
+            counts
+                .values()
+                .all(|count: &i32| (999..=1001).contains(count)),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn a_peak_counts_at_once_and_is_forgotten_slowly() {
+        let now = start();
+        let mut ewma = PeakEwma::new(now);
+        ewma.observe(now, MS * 200);
+        let peak = ewma.load(now, 0, 1);
+        ewma.observe(now, MS);
+        assert!(
+            (ewma.load(now, 0, 1) - peak).abs() < 1.0,
+            "a peak outlives one fast answer"
+        );
+        ewma.observe(now + DECAY, MS);
+        let later = ewma.load(now + DECAY, 0, 1);
+        assert!(
+            later < peak / 2.0 && later > peak / 4.0,
+            "{later} of {peak}"
+        );
+    }
+
+    #[test]
+    fn o10_an_endpoint_that_fails_fast_looks_slow() {
+        let now = start();
+        let (mut failing, mut slow) = (PeakEwma::new(now), PeakEwma::new(now));
+        failing.observe_failure(now, FAILURE_PENALTY);
+        slow.observe(now, MS * 500);
+        assert!(!choose(failing.load(now, 0, 100), slow.load(now, 0, 100)));
+    }
+
+    #[test]
+    fn load_grows_with_requests_in_flight_and_falls_with_weight() {
+        let now = start();
+        let ewma = PeakEwma::new(now);
+        assert!(ewma.load(now, 1, 100) > ewma.load(now, 0, 100));
+        assert!(ewma.load(now, 0, 200) < ewma.load(now, 0, 100));
+        assert!(ewma.load(now, 0, 0).is_infinite());
+    }
+}

@@ -31,3 +31,23 @@ pub const fn classify(http_status: u16, grpc_status: Option<u16>) -> Classificat
         Classification::Success
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_faults_are_failures_and_clients_faults_are_not() {
+        for status in [200, 204, 301, 400, 403, 404, 429, 499] {
+            assert_eq!(classify(status, None), Classification::Success, "{status}");
+        }
+        for status in [500, 503, 504, 599] {
+            assert_eq!(classify(status, None), Classification::Failure, "{status}");
+        }
+        for code in 0..=16 {
+            let failed = [2, 4, 7, 13, 14, 15].contains(&code);
+            let found = classify(200, Some(code)) == Classification::Failure;
+            assert_eq!(found, failed, "grpc-status {code}");
+        }
+    }
+}

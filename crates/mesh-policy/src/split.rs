@@ -93,3 +93,55 @@ impl From<&[BackendPlan]> for Split {
         Self::new(plans.iter().map(backend).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(weights: &[u32]) -> Split {
+        let backend = |&weight: &u32| Backend {
+            weight,
+            target: Target::Service("api.shop:80".parse().unwrap()),
+        };
+        Split::new(weights.iter().map(backend).collect())
+    }
+
+    /// Draws from the middle of equal parts of the whole range, so that shares are exact up to rounding.
+    fn shares(split: &Split, draws: u64) -> Vec<u64> {
+        let mut counts = vec![0; split.backends().len()];
+        for step in 0..draws {
+            let draw = Draw((2 * step + 1) * (u64::MAX / (2 * draws)));
+            counts[split.choose(draw).unwrap()] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn p04_shares_are_the_weights_and_zero_gets_nothing() {
+        assert_eq!(shares(&split(&[95, 0, 5]), 100_000), [95_000, 0, 5_000]);
+    }
+
+    #[test]
+    fn p04_no_weight_at_all_chooses_nobody() {
+        assert_eq!(split(&[]).choose(Draw(7)), None);
+        assert_eq!(split(&[0, 0]).choose(Draw(u64::MAX)), None);
+    }
+
+    #[test]
+    fn the_largest_weights_do_not_overflow() {
+        let counts = shares(&split(&[u32::MAX, u32::MAX]), 1_000);
+        assert_eq!(counts, [500, 500]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_chosen_has_a_weight(weights in proptest::collection::vec(0u32..3, 0..6), draw: u64) {
+            match split(&weights).choose(Draw(draw)) {
+                Some(index) => prop_assert!(weights[index] > 0),
+                None => prop_assert!(weights.iter().all(|weight| *weight == 0)),
+            }
+        }
+    }
+}
