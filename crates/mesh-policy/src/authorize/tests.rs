@@ -1,0 +1,182 @@
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::plan::endpoint::HttpVersions;
+use crate::plan::part::Part;
+
+const HERE: &str = "10.1.2.3";
+
+fn grant(name: &str, networks: &[&str], client: ClientPlan) -> AuthorizationPlan {
+    AuthorizationPlan {
+        source: ObjectRef::builtin(name),
+        effect: EffectPlan::Allow,
+        networks: networks
+            .iter()
+            .map(|cidr| NetworkPlan {
+                cidr: (*cidr).to_owned(),
+                except: vec!["10.9.0.0/16".to_owned()],
+            })
+            .collect(),
+        client,
+    }
+}
+
+fn exactly(identity: &str) -> ClientPlan {
+    ClientPlan::Identities {
+        exact: BTreeSet::from([identity.parse().unwrap()]),
+        patterns: Vec::new(),
+    }
+}
+
+fn matching(pattern: PatternPlan) -> ClientPlan {
+    ClientPlan::Identities {
+        exact: BTreeSet::new(),
+        patterns: vec![pattern],
+    }
+}
+
+fn policy(grants: Vec<AuthorizationPlan>) -> Policy {
+    Policy::compile(&InboundPlan {
+        port: "api.shop:80".parse().unwrap(),
+        server: ObjectRef::builtin("test"),
+        http: HttpVersions::Both,
+        authorizations: grants
+            .into_iter()
+            .map(|grant| Part::new("authorization/1", grant))
+            .collect(),
+        request_body_idle_ms: None,
+    })
+    .unwrap()
+}
+
+fn admits(policy: &Policy, identity: Option<&str>, address: &str) -> bool {
+    let identity = identity.map(|identity| identity.parse().unwrap());
+    let client = Client {
+        identity: identity.as_ref(),
+        address: address.parse().unwrap(),
+    };
+    !matches!(policy.decide(&client), Verdict::Deny { .. })
+}
+
+const WEB: &str = "spiffe://mesh.local/ns/shop/sa/web";
+const OPS: &str = "spiffe://mesh.local/ns/shop/sa/ops";
+
+#[test]
+fn z01_nothing_granted_is_everyone_denied() {
+    let nothing = policy(Vec::new());
+    assert!(!admits(&nothing, Some(WEB), HERE));
+    assert!(!admits(&nothing, None, HERE));
+    assert!(!nothing.admits_plaintext());
+}
+
+#[test]
+fn authorizations_are_alternatives() {
+    let either = policy(vec![
+        grant("a", &[], exactly(WEB)),
+        grant("b", &[], exactly(OPS)),
+    ]);
+    assert!(admits(&either, Some(WEB), HERE));
+    assert!(admits(&either, Some(OPS), HERE));
+    assert!(!admits(
+        &either,
+        Some("spiffe://mesh.local/ns/shop/sa/x"),
+        HERE
+    ));
+    assert!(!admits(&either, None, HERE));
+}
+
+#[test]
+fn network_and_identity_must_both_fit() {
+    let both = policy(vec![grant("a", &["10.0.0.0/8"], exactly(WEB))]);
+    assert!(admits(&both, Some(WEB), HERE));
+    assert!(admits(&both, Some(WEB), "::ffff:10.1.2.3"));
+    assert!(!admits(&both, Some(WEB), "192.168.0.1"));
+    assert!(
+        !admits(&both, Some(WEB), "10.9.0.1"),
+        "a hole in the network"
+    );
+    assert!(!admits(&both, Some(OPS), HERE));
+}
+
+#[test]
+fn z13_patterns_match_whole_segments() {
+    let in_shop = policy(vec![grant(
+        "a",
+        &[],
+        matching(PatternPlan {
+            namespace: Some("shop".parse().unwrap()),
+            ..PatternPlan::default()
+        }),
+    )]);
+    assert!(admits(&in_shop, Some(WEB), HERE));
+    for identity in [
+        "spiffe://mesh.local/ns/shopping/sa/web",
+        "spiffe://mesh.local/ns/a-shop/sa/web",
+        "spiffe://mesh.local/ns/other/sa/shop",
+        "spiffe://mesh.local/ns/shop/sa/web/more",
+        "spiffe://mesh.local/shop",
+    ] {
+        assert!(!admits(&in_shop, Some(identity), HERE), "{identity}");
+    }
+    let anyone = policy(vec![grant("a", &[], matching(PatternPlan::default()))]);
+    assert!(admits(&anyone, Some("spiffe://other/x"), HERE));
+    assert!(
+        !admits(&anyone, None, HERE),
+        "any identity is still an identity"
+    );
+}
+
+#[test]
+fn no_identity_at_all_admits_nobody() {
+    let nobody = policy(vec![grant(
+        "a",
+        &[],
+        ClientPlan::Identities {
+            exact: BTreeSet::new(),
+            patterns: Vec::new(),
+        },
+    )]);
+    assert!(!admits(&nobody, Some(WEB), HERE));
+}
+
+#[test]
+fn audit_lets_in_only_where_nothing_allows() {
+    let mut audit = grant("audit", &[], ClientPlan::Anyone);
+    audit.effect = EffectPlan::Audit;
+    let policy = policy(vec![audit, grant("a", &[], exactly(WEB))]);
+    let decide = |identity: &str| {
+        let identity = identity.parse().unwrap();
+        let client = Client {
+            identity: Some(&identity),
+            address: HERE.parse().unwrap(),
+        };
+        matches!(policy.decide(&client), Verdict::Audit { .. })
+    };
+    assert!(!decide(WEB));
+    assert!(decide(OPS));
+}
+
+#[test]
+fn z16_an_authorization_that_is_not_understood_closes_the_listener() {
+    let mut plan = InboundPlan {
+        port: "api.shop:80".parse().unwrap(),
+        server: ObjectRef::builtin("test"),
+        http: HttpVersions::Both,
+        authorizations: vec![Part::new(
+            "authorization/1",
+            grant("a", &[], ClientPlan::Anyone),
+        )],
+        request_body_idle_ms: None,
+    };
+    assert!(Policy::compile(&plan).is_ok());
+    plan.authorizations.push(Part::NotUnderstood {
+        requires: BTreeSet::new(),
+        why: "newer".to_owned(),
+    });
+    assert!(Policy::compile(&plan).is_err());
+    plan.authorizations.pop();
+    let network = grant("a", &["10.0.0.0/99"], ClientPlan::Anyone);
+    plan.authorizations
+        .push(Part::new("authorization/1", network));
+    assert!(Policy::compile(&plan).is_err());
+}
