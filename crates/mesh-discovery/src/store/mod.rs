@@ -13,6 +13,8 @@
 //! | `identities/<id>` | what was issued to whom |
 //! | `endpoints/<id>` | what processes serve, under a lease |
 
+#[cfg(test)]
+mod contract;
 pub mod memory;
 
 use std::fmt;
