@@ -11,7 +11,9 @@
 //! - [`store`]: records, revisions, leases; one trait, several homes.
 //! - [`caller`]: who may ask for what.
 //! - [`wire`]: what an administrator's requests and answers look like.
+//! - [`client`]: the administrator's side.
 
 pub mod caller;
+pub mod client;
 pub mod store;
 pub mod wire;

@@ -1,0 +1,3 @@
+//! Discovery's Rust client for administrators.
+
+pub mod kubeconfig;
