@@ -11,6 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`identity`], [`name`], [`token`] | the words: who, which service, and the right to join |
+//! | [`manifest`] | what people write, read into a model or refused whole |
 //! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
 //! | [`authorize`] | whether a client may call, and by which object |
 //! | [`classify`] | what counts as a success |
@@ -26,6 +27,7 @@ pub mod deadline;
 pub mod draw;
 pub mod duration;
 pub mod identity;
+pub mod manifest;
 pub mod name;
 pub mod plan;
 pub mod report;

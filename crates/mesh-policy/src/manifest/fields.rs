@@ -1,0 +1,270 @@
+//! Reads a tree field by field, and remembers every problem instead of stopping at the first.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::node::{Node, Value};
+use super::problem::{Problem, nearest};
+
+/// Where problems and warnings of one object gather.
+#[derive(Debug, Default)]
+pub(super) struct Sink {
+    pub(super) file: Option<String>,
+    pub(super) object: RefCell<Option<String>>,
+    pub(super) problems: RefCell<Vec<Problem>>,
+    pub(super) warnings: RefCell<Vec<Problem>>,
+}
+
+/// A node, its path from the top, and where to complain.
+#[derive(Clone, Debug)]
+pub(super) struct At<'a> {
+    pub(super) node: &'a Node,
+    pub(super) path: String,
+    pub(super) sink: &'a Sink,
+}
+
+impl<'a> At<'a> {
+    pub(super) fn top(node: &'a Node, sink: &'a Sink) -> Self {
+        let path = String::new();
+        Self { node, path, sink }
+    }
+
+    fn problem(&self, message: impl Display, remedy: impl Display) -> Problem {
+        Problem {
+            file: self.sink.file.clone(),
+            line: self.node.line,
+            column: self.node.column,
+            object: self.sink.object.borrow().clone(),
+            field: self.path.clone(),
+            message: message.to_string(),
+            remedy: remedy.to_string(),
+        }
+    }
+
+    /// Remembers what is wrong here, and gives nothing.
+    pub(super) fn refuse<T>(&self, message: impl Display, remedy: impl Display) -> Option<T> {
+        let problem = self.problem(message, remedy);
+        self.sink.problems.borrow_mut().push(problem);
+        None
+    }
+
+    /// Remembers what should be written otherwise and is understood all the same.
+    pub(super) fn warn(&self, message: impl Display, remedy: impl Display) {
+        let problem = self.problem(message, remedy);
+        self.sink.warnings.borrow_mut().push(problem);
+    }
+
+    pub(super) fn text(&self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Text(text) => Some(text),
+            other => self.refuse(
+                format!("is {}, not text", name_of(other)),
+                "put it in quotes",
+            ),
+        }
+    }
+
+    /// Text that reads as a `T`; the type's own error is what people see.
+    pub(super) fn parse<T: FromStr<Err: Display>>(&self) -> Option<T> {
+        match self.text()?.parse() {
+            Ok(value) => Some(value),
+            Err(error) => self.refuse(error, ""),
+        }
+    }
+
+    /// Text out of a closed list of spellings.
+    pub(super) fn one_of<T: Copy>(&self, known: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, value)) = known.iter().find(|(name, _)| *name == text) {
+            return Some(*value);
+        }
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let remedy = match nearest(text, names.iter().copied()) {
+            Some(name) => format!("write {name}"),
+            None => format!("write one of {}", names.join(", ")),
+        };
+        self.refuse(format!("{:?} is not known", cut(text)), remedy)
+    }
+
+    pub(super) fn integer(&self, range: RangeInclusive<i128>) -> Option<i128> {
+        let remedy = format!(
+            "write a whole number from {} to {}",
+            range.start(),
+            range.end()
+        );
+        match &self.node.value {
+            Value::Integer(value) if range.contains(value) => Some(*value),
+            Value::Integer(value) => self.refuse(format!("{value} is out of range"), remedy),
+            other => self.refuse(format!("is {}, not a number", name_of(other)), remedy),
+        }
+    }
+
+    pub(super) fn port(&self) -> Option<u16> {
+        let port = self.integer(1..=65_535)?;
+        u16::try_from(port).ok()
+    }
+
+    pub(super) fn boolean(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(value) => Some(*value),
+            other => self.refuse(
+                format!("is {}, not a boolean", name_of(other)),
+                "write true or false",
+            ),
+        }
+    }
+
+    /// The items of a list of at most `most`.
+    pub(super) fn list(&self, most: usize) -> Vec<Self> {
+        let Value::List(nodes) = &self.node.value else {
+            let what = name_of(&self.node.value);
+            self.refuse::<()>(
+                format!("is {what}, not a list"),
+                "begin each item with '- '",
+            );
+            return Vec::new();
+        };
+        if nodes.len() > most {
+            self.refuse::<()>(
+                format!("has {} items", nodes.len()),
+                format!("write at most {most}"),
+            );
+            return Vec::new();
+        }
+        let item = |(index, node)| Self {
+            node,
+            path: format!("{}[{index}]", self.path),
+            sink: self.sink,
+        };
+        nodes.iter().enumerate().map(item).collect()
+    }
+
+    /// The fields of a map.
+    pub(super) fn fields(&self) -> Fields<'a> {
+        let entries = match &self.node.value {
+            Value::Map(entries) => entries.as_slice(),
+            other => {
+                let what = name_of(other);
+                self.refuse::<()>(
+                    format!("is {what}, not a map"),
+                    "write fields as 'name: value'",
+                );
+                &[]
+            }
+        };
+        let child = |(key, node): &'a (super::node::Key, Node)| Entry {
+            key,
+            at: At {
+                node,
+                path: join(&self.path, &key.name),
+                sink: self.sink,
+            },
+            taken: false,
+        };
+        Fields {
+            at: self.clone(),
+            entries: entries.iter().map(child).collect(),
+            known: Vec::new(),
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    let plain = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    match (path, plain) {
+        ("", true) => name.to_owned(),
+        (path, true) => format!("{path}.{name}"),
+        (path, false) => format!("{path}[{:?}]", cut(name)),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+const fn name_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "empty",
+        Value::Bool(_) => "a boolean",
+        Value::Integer(_) | Value::Float(_) => "a number",
+        Value::Text(_) => "text",
+        Value::List(_) => "a list",
+        Value::Map(_) => "a map",
+    }
+}
+
+/// The fields of one map; what nobody takes is a problem at the end.
+#[derive(Debug)]
+pub(super) struct Fields<'a> {
+    at: At<'a>,
+    entries: Vec<Entry<'a>>,
+    known: Vec<&'static str>,
+}
+
+#[derive(Debug)]
+struct Entry<'a> {
+    key: &'a super::node::Key,
+    at: At<'a>,
+    taken: bool,
+}
+
+impl<'a> Fields<'a> {
+    /// The field of this name; one that is empty counts as absent.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<At<'a>> {
+        self.known.push(name);
+        let entry = self
+            .entries
+            .iter_mut()
+            .find(|entry| entry.key.name == name)?;
+        entry.taken = true;
+        (entry.at.node.value != Value::Null).then(|| entry.at.clone())
+    }
+
+    /// The field of this name, which must be there.
+    pub(super) fn need(&mut self, name: &'static str, remedy: &str) -> Option<At<'a>> {
+        let found = self.take(name);
+        if found.is_none() {
+            let here = At {
+                path: join(&self.at.path, name),
+                ..self.at.clone()
+            };
+            return here.refuse("is missing", remedy);
+        }
+        found
+    }
+
+    /// Passes over a field that means nothing here, whatever it holds.
+    pub(super) fn pass(&mut self, names: &[&'static str]) {
+        for name in names {
+            drop(self.take(name));
+        }
+    }
+
+    /// Refuses fields that are known and not honoured: ignoring one would be a lie.
+    pub(super) fn not_yet(&mut self, names: &[&'static str]) {
+        for name in names {
+            if let Some(at) = self.take(name) {
+                at.refuse::<()>("is not supported in this version", "leave it out");
+            }
+        }
+    }
+
+    /// Complains of every field that nobody took.
+    pub(super) fn finish(self) {
+        for entry in self.entries.iter().filter(|entry| !entry.taken) {
+            let name = &entry.key.name;
+            let remedy = match nearest(name, self.known.iter().copied()) {
+                Some(known) => format!("write {known}"),
+                None if self.known.is_empty() => "leave it out".to_owned(),
+                None => format!("the fields here are {}", self.known.join(", ")),
+            };
+            let mut problem = entry.at.problem("is no field that is known here", remedy);
+            (problem.line, problem.column) = (entry.key.line, entry.key.column);
+            self.at.sink.problems.borrow_mut().push(problem);
+        }
+    }
+}

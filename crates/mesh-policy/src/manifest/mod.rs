@@ -1,0 +1,223 @@
+//! What people write: YAML of Gateway API, SMI, Linkerd and ours, read into a model or refused whole.
+//!
+//! ```text
+//!  text ──▶ tree with positions ──▶ one reader per kind ──▶ Manifest
+//!                                      └──▶ every problem: file:line:col: field: what, remedy
+//! ```
+//!
+//! Nothing is ignored: an unknown field, kind or annotation is a problem that
+//! names the nearest known one, and a field that is known and not honoured yet
+//! is refused, because half a policy is a hole.
+
+mod authorization_policy;
+mod fields;
+mod http_route;
+mod identities;
+mod kind;
+mod mesh_tls_authentication;
+mod meta;
+mod network_authentication;
+mod node;
+mod policy_name;
+mod problem;
+mod selector;
+mod server;
+mod server_authorization;
+mod service;
+mod traffic_split;
+
+use serde_saphyr::options;
+
+pub use authorization_policy::{
+    AuthenticationKind, AuthenticationRef, AuthorizationPolicy, PolicyTarget,
+};
+pub use http_route::{BackendRef, HttpRoute, Parent, RouteRule};
+pub use identities::{IdentitySpec, InvalidIdentitySpec, Resolved, UnknownTrustDomain};
+pub use kind::Kind;
+pub use mesh_tls_authentication::MeshTlsAuthentication;
+pub use meta::Meta;
+pub use network_authentication::NetworkAuthentication;
+pub use policy_name::DefaultPolicy;
+pub use problem::{Problem, Problems};
+pub use selector::LabelSelector;
+pub use server::{PortSelector, Server};
+pub use server_authorization::{AuthorizedClient, ServerAuthorization, ServerTarget};
+pub use service::{Service, ServicePortSpec};
+pub use traffic_split::TrafficSplit;
+
+use fields::{At, Sink};
+use node::{Node, Value};
+
+/// One object, as it was written and as it is meant.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// What it is called.
+    pub meta: Meta,
+    /// What it says.
+    pub spec: Spec,
+    /// What should be written otherwise and is understood all the same.
+    pub warnings: Vec<Problem>,
+    /// The object verbatim, to be kept and given back.
+    pub raw: serde_json::Value,
+}
+
+/// What an object says, by its kind.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is the kind of its name")]
+pub enum Spec {
+    AuthorizationPolicy(AuthorizationPolicy),
+    HttpRoute(HttpRoute),
+    MeshTlsAuthentication(MeshTlsAuthentication),
+    NetworkAuthentication(NetworkAuthentication),
+    Server(Server),
+    ServerAuthorization(ServerAuthorization),
+    Service(Service),
+    TrafficSplit(TrafficSplit),
+}
+
+/// A file, read whole.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Its objects in their order.
+    pub manifests: Vec<Manifest>,
+    /// The warnings of all of them.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a file of YAML documents; `List`s are taken apart, empty documents passed over.
+///
+/// # Errors
+///
+/// Every problem of the whole file; a file with one is refused whole.
+pub fn parse_yaml(file: &str, text: &str) -> Result<Parsed, Problems> {
+    let sink = Sink {
+        file: Some(file.to_owned()),
+        ..Sink::default()
+    };
+    let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, yaml_options())
+        .map_err(|error| Problems(vec![not_yaml(file, &error)]))?;
+    let mut manifests = Vec::new();
+    for document in &documents {
+        for object in objects(document) {
+            manifests.extend(read(object, &sink));
+        }
+    }
+    let problems = sink.problems.into_inner();
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    let warnings = sink.warnings.into_inner();
+    Ok(Parsed {
+        manifests,
+        warnings,
+    })
+}
+
+/// Reads one object from the API.
+///
+/// # Errors
+///
+/// Every problem of it.
+pub fn parse_json(json: &serde_json::Value) -> Result<Manifest, Problems> {
+    let node = Node::from(json);
+    let sink = Sink::default();
+    let manifest = read(&node, &sink);
+    let problems = sink.problems.into_inner();
+    match manifest {
+        Some(manifest) if problems.is_empty() => Ok(manifest),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Small budgets: policy is written by people, and a bomb is not.
+fn yaml_options() -> serde_saphyr::Options {
+    options! {
+        strict_booleans: true,
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_nodes: 200_000,
+            max_anchors: 1_000,
+            max_documents: 5_000,
+        },
+    }
+}
+
+fn not_yaml(file: &str, error: &serde_saphyr::Error) -> Problem {
+    let location = error.location();
+    let number = |pick: fn(&serde_saphyr::Location) -> u64| {
+        location
+            .as_ref()
+            .and_then(|at| u32::try_from(pick(at)).ok())
+    };
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    Problem {
+        file: Some(file.to_owned()),
+        line: number(serde_saphyr::Location::line),
+        column: number(serde_saphyr::Location::column),
+        object: None,
+        field: String::new(),
+        message: format!("this is no YAML that can be read: {first}"),
+        remedy: "correct the text at this place".to_owned(),
+    }
+}
+
+/// The objects in a document: itself, the items of a `List`, or none.
+fn objects(document: &Node) -> Vec<&Node> {
+    let is_list = document.text("kind") == Some("List");
+    match document.get("items").map(|items| &items.value) {
+        Some(Value::List(items)) if is_list => items.iter().collect(),
+        _ if document.value == Value::Null => Vec::new(),
+        _ => vec![document],
+    }
+}
+
+fn read(node: &Node, sink: &Sink) -> Option<Manifest> {
+    *sink.object.borrow_mut() = None;
+    let warned = sink.warnings.borrow().len();
+    let top = At::top(node, sink);
+    let mut fields = top.fields();
+    let api_version = fields.need("apiVersion", "write it, such as v1")?.text()?;
+    let kind = fields.need("kind", "write it, such as HTTPRoute")?.text()?;
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let Some(kind) = Kind::from_api(group, version, kind) else {
+        let message = format!("{api_version}, kind {kind}, is not served");
+        return top.refuse(message, Kind::remedy(api_version, kind));
+    };
+    let metadata = fields.need("metadata", "write metadata with a name")?;
+    let meta = meta::read(kind, api_version, &metadata)?;
+    fields.pass(&["status"]);
+    let spec = fields.need("spec", "write what the object should do");
+    fields.finish();
+    let spec = read_spec(&meta, &spec?, &metadata);
+    Some(Manifest {
+        spec: spec?,
+        warnings: sink.warnings.borrow()[warned..].to_vec(),
+        raw: node.to_json(),
+        meta,
+    })
+}
+
+fn read_spec(meta: &Meta, spec: &At<'_>, metadata: &At<'_>) -> Option<Spec> {
+    match meta.kind {
+        Kind::AuthorizationPolicy => {
+            authorization_policy::read(meta, spec).map(Spec::AuthorizationPolicy)
+        }
+        Kind::HttpRoute => http_route::read(meta, spec).map(Spec::HttpRoute),
+        Kind::MeshTlsAuthentication => {
+            mesh_tls_authentication::read(meta, spec).map(Spec::MeshTlsAuthentication)
+        }
+        Kind::NetworkAuthentication => {
+            network_authentication::read(spec).map(Spec::NetworkAuthentication)
+        }
+        Kind::Server => server::read(spec, metadata).map(Spec::Server),
+        Kind::ServerAuthorization => {
+            server_authorization::read(meta, spec).map(Spec::ServerAuthorization)
+        }
+        Kind::Service => service::read(spec).map(Spec::Service),
+        Kind::TrafficSplit => traffic_split::read(meta, spec).map(Spec::TrafficSplit),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Which workloads an object is about, by their labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fields::At;
+use super::meta::texts;
+
+/// All of its requirements must hold; one without any selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    labels: BTreeMap<String, String>,
+    expressions: Vec<Expression>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Expression {
+    key: String,
+    operator: Operator,
+    values: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Selects what carries all of these labels.
+    #[must_use]
+    pub fn of_labels(labels: BTreeMap<String, String>) -> Self {
+        Self {
+            labels,
+            expressions: Vec::new(),
+        }
+    }
+
+    /// Whether something with these labels is selected.
+    #[must_use]
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let has = |(key, value)| labels.get(key) == Some(value);
+        self.labels.iter().all(has) && self.expressions.iter().all(|e| e.holds(labels))
+    }
+}
+
+impl Expression {
+    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+/// Kubernetes' `LabelSelector`.
+pub(super) fn read(at: &At<'_>) -> Option<LabelSelector> {
+    let mut fields = at.fields();
+    let labels = fields.take("matchLabels").map(|at| texts(&at));
+    let expressions = fields.take("matchExpressions");
+    fields.finish();
+    let mut selector = LabelSelector::of_labels(labels.unwrap_or_default());
+    for at in expressions.map(|at| at.list(64)).unwrap_or_default() {
+        selector.expressions.push(expression(&at)?);
+    }
+    Some(selector)
+}
+
+fn expression(at: &At<'_>) -> Option<Expression> {
+    let mut fields = at.fields();
+    let key = fields.need("key", "name a label").and_then(|at| at.text());
+    let operator = fields.need("operator", "write In, NotIn, Exists or DoesNotExist");
+    let operator = operator.and_then(|at| {
+        at.one_of(&[
+            ("In", Operator::In),
+            ("NotIn", Operator::NotIn),
+            ("Exists", Operator::Exists),
+            ("DoesNotExist", Operator::DoesNotExist),
+        ])
+    });
+    let values = fields
+        .take("values")
+        .map(|at| at.list(256))
+        .unwrap_or_default();
+    fields.finish();
+    let (key, operator) = (key?.to_owned(), operator?);
+    let compares = matches!(operator, Operator::In | Operator::NotIn);
+    if compares == values.is_empty() {
+        return at.refuse(
+            "the operator and the values do not fit",
+            "give In and NotIn values, and Exists and DoesNotExist none",
+        );
+    }
+    let text = |at: &At<'_>| at.text().map(ToOwned::to_owned);
+    Some(Expression {
+        key,
+        operator,
+        values: values.iter().map(text).collect::<Option<_>>()?,
+    })
+}

@@ -1,0 +1,116 @@
+//! policy.linkerd.io `Server`: one logical port of the workloads it selects.
+
+use std::time::Duration;
+
+use super::fields::At;
+use super::meta::REQUEST_BODY_IDLE;
+use super::policy_name::{self, DefaultPolicy};
+use super::selector::{self, LabelSelector};
+use crate::duration;
+use crate::name::Label;
+use crate::plan::endpoint::HttpVersions;
+
+/// A port that policies can be attached to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Which workloads.
+    pub selector: LabelSelector,
+    /// Which of their logical ports.
+    pub port: PortSelector,
+    /// Which versions of HTTP it speaks.
+    pub http: HttpVersions,
+    /// Who may call where no authorization says otherwise.
+    pub access_policy: DefaultPolicy,
+    /// How long a request body may be silent; zero means for ever, `None` the process's default.
+    pub request_body_idle: Option<Duration>,
+}
+
+/// A port by number or by the name that the Service gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortSelector {
+    /// The number.
+    Number(u16),
+    /// The name.
+    Name(String),
+}
+
+pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
+    let mut fields = at.fields();
+    let selector = fields.need("podSelector", "write {} to select every workload");
+    let port = fields.need("port", "write the logical port");
+    let protocol = fields.take("proxyProtocol");
+    let access_policy = fields.take("accessPolicy");
+    fields.not_yet(&["externalWorkloadSelector"]);
+    fields.finish();
+    let http = match protocol {
+        Some(at) => versions(&at),
+        None => Some(HttpVersions::Both),
+    };
+    let access_policy = match access_policy {
+        Some(at) => policy_name::read(&at),
+        None => Some(DefaultPolicy::default()),
+    };
+    let selector = selector.and_then(|at| selector::read(&at));
+    let port = port.and_then(|at| port_selector(&at));
+    let request_body_idle = match annotation(metadata) {
+        Some(at) => Some(idle(&at)?),
+        None => None,
+    };
+    Some(Server {
+        selector: selector?,
+        port: port?,
+        http: http?,
+        access_policy: access_policy?,
+        request_body_idle,
+    })
+}
+
+fn versions(at: &At<'_>) -> Option<HttpVersions> {
+    let known = [
+        ("unknown", Some(HttpVersions::Both)),
+        ("HTTP/1", Some(HttpVersions::Http1)),
+        ("HTTP/2", Some(HttpVersions::Http2)),
+        ("gRPC", Some(HttpVersions::Http2)),
+        ("opaque", None),
+        ("TLS", None),
+    ];
+    match at.one_of(&known)? {
+        Some(versions) => Some(versions),
+        None => at.refuse(
+            "is not supported in this version",
+            "serve HTTP: HTTP/1, HTTP/2 or gRPC",
+        ),
+    }
+}
+
+fn port_selector(at: &At<'_>) -> Option<PortSelector> {
+    if let super::node::Value::Text(name) = &at.node.value {
+        // A port's name is a label (RFC 6335 asks for a little less).
+        let name: Label = match name.parse() {
+            Ok(name) => name,
+            Err(error) => return at.refuse(error, ""),
+        };
+        return Some(PortSelector::Name(name.to_string()));
+    }
+    at.port().map(PortSelector::Number)
+}
+
+fn annotation<'a>(metadata: &At<'a>) -> Option<At<'a>> {
+    let node = metadata.node.get("annotations")?.get(REQUEST_BODY_IDLE)?;
+    Some(At {
+        node,
+        path: format!("{}.annotations[{REQUEST_BODY_IDLE:?}]", metadata.path),
+        sink: metadata.sink,
+    })
+}
+
+fn idle(at: &At<'_>) -> Option<Duration> {
+    let text = at.text()?;
+    if text == "off" {
+        return Some(Duration::ZERO);
+    }
+    match duration::parse(text) {
+        Ok(idle) => Some(idle),
+        Err(error) => at.refuse(error, "or off"),
+    }
+}

@@ -1,0 +1,118 @@
+//! policy.linkerd.io `ServerAuthorization`, the older form that holds everything itself.
+
+use super::fields::At;
+use super::identities::IdentitySpec;
+use super::mesh_tls_authentication::workload;
+use super::meta::Meta;
+use super::network_authentication;
+use super::selector::{self, LabelSelector};
+use crate::name::Label;
+use crate::plan::inbound::NetworkPlan;
+
+/// Lets a client into the servers it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAuthorization {
+    /// Which servers of its namespace.
+    pub servers: ServerTarget,
+    /// Where the client may be; empty means anywhere.
+    pub networks: Vec<NetworkPlan>,
+    /// Who the client must have proved to be.
+    pub client: AuthorizedClient,
+}
+
+/// Servers by name or by label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerTarget {
+    /// The one of this name.
+    Name(String),
+    /// All whose own labels are selected.
+    Selector(LabelSelector),
+}
+
+/// Who a client must have proved to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuthorizedClient {
+    /// Nobody in particular: plaintext will do.
+    Anyone,
+    /// One of these; never empty.
+    Identities(Vec<IdentitySpec>),
+}
+
+pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
+    let mut fields = at.fields();
+    let servers = fields.need("server", "write server with a name or a selector");
+    let client = fields.need("client", "say who may call");
+    fields.finish();
+    let servers = servers.and_then(|at| target(&at));
+    let client = client?;
+    let mut fields = client.fields();
+    let networks = fields.take("networks");
+    let unauthenticated = fields.take("unauthenticated");
+    let mesh_tls = fields.take("meshTLS");
+    fields.finish();
+    let networks = match networks {
+        Some(at) => network_authentication::list(&at)?,
+        None => Vec::new(),
+    };
+    let unauthenticated = match unauthenticated {
+        Some(at) => at.boolean()?,
+        None => false,
+    };
+    let who = match (unauthenticated, mesh_tls) {
+        (true, None) => Some(AuthorizedClient::Anyone),
+        (false, Some(at)) => mesh_tls_client(meta, &at),
+        (true, Some(_)) => client.refuse("is unauthenticated and has meshTLS", "write one of them"),
+        (false, None) => client.refuse("lets nobody in", "write meshTLS or unauthenticated: true"),
+    };
+    Some(ServerAuthorization {
+        servers: servers?,
+        networks,
+        client: who?,
+    })
+}
+
+fn target(at: &At<'_>) -> Option<ServerTarget> {
+    let mut fields = at.fields();
+    let name = fields.take("name");
+    let selector = fields.take("selector");
+    fields.finish();
+    match (name, selector) {
+        (Some(name), None) => Some(ServerTarget::Name(name.text()?.to_owned())),
+        (None, Some(at)) => selector::read(&at).map(ServerTarget::Selector),
+        _ => at.refuse("needs a name or a selector", "write one of them"),
+    }
+}
+
+fn mesh_tls_client(meta: &Meta, at: &At<'_>) -> Option<AuthorizedClient> {
+    let mut fields = at.fields();
+    fields.not_yet(&["unauthenticatedTLS"]);
+    let identities = fields
+        .take("identities")
+        .map(|at| at.list(1_000))
+        .unwrap_or_default();
+    let accounts = fields
+        .take("serviceAccounts")
+        .map(|at| at.list(1_000))
+        .unwrap_or_default();
+    fields.finish();
+    let identities = identities.iter().map(At::parse::<IdentitySpec>);
+    let accounts = accounts.iter().map(|at| account(meta, at));
+    let specs: Vec<_> = identities.chain(accounts).collect();
+    if specs.is_empty() {
+        return at.refuse("names nobody", "write identities: ['*'] for any identity");
+    }
+    let specs: Option<_> = specs.into_iter().collect();
+    specs.map(AuthorizedClient::Identities)
+}
+
+fn account(meta: &Meta, at: &At<'_>) -> Option<IdentitySpec> {
+    let mut fields = at.fields();
+    let name = fields.need("name", "name the service account");
+    let namespace = match fields.take("namespace") {
+        Some(at) => at.parse(),
+        None => Some(meta.namespace.clone()),
+    };
+    fields.finish();
+    let name: Option<Label> = name?.parse();
+    Some(workload(Some(namespace?), Some(name?)))
+}
