@@ -13,7 +13,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig, WantsVerifier};
 
 use crate::credentials::Credentials;
 use crate::provider::provider;
@@ -72,9 +72,7 @@ pub enum ClientCertificates {
 #[must_use]
 pub fn server(credentials: &Credentials, clients: ClientCertificates) -> Arc<ServerConfig> {
     let verifier = ClientVerifier::new(credentials.bundles().clone(), clients);
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect(TLS13_IS_KNOWN)
+    let mut config = accepting()
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials.certified())));
     config.alpn_protocols = vec![Alpn::Http2.to_wire(), Alpn::Http1.to_wire()];
@@ -106,6 +104,12 @@ pub fn to_discovery(credentials: &Credentials) -> Arc<ClientConfig> {
 #[must_use]
 pub fn joining(root: RootHash) -> Arc<ClientConfig> {
     connecting(Arc::new(JoiningVerifier::new(root)), None, Alpn::Http2)
+}
+
+fn accepting() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect(TLS13_IS_KNOWN)
 }
 
 fn connecting(

@@ -12,10 +12,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::anchors::{TrustBundles, key_hash};
-use crate::issuer::hex;
 use crate::leaf::NotAnSvid;
 use crate::provider::provider;
 use crate::request::KeyPair;
+use crate::serial::hex;
 use crate::verify::{self, Presented, RefusedCertificate, Role};
 
 /// A key, its certificate chain and the bundles of the trusted domains, known to fit. Cheap to clone.

@@ -1,7 +1,6 @@
 //! Signs leaves: who asks with which key becomes a certificate of one fixed form.
 //!
-//! Nothing of the form comes from the request but the key. Serials are random, not counted:
-//! two replicas, or one that was restored from a backup, must never agree on one.
+//! Nothing of the form comes from the request but the key.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use mesh_policy::identity::{Identity, TrustDomain};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-    SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -19,13 +17,12 @@ use crate::anchors::{self, InvalidAnchor, TrustBundle};
 use crate::pem::{self, InvalidPem};
 use crate::request::{InvalidKey, InvalidRequest, KeyPair, SigningRequest};
 use crate::root::{set_validity, validity};
+use crate::serial::{NoRandomNumbers, hex, serial};
 use crate::validity::Validity;
 use crate::verify::{self, Presented, RefusedCertificate, Role};
 
 /// How long a workload's leaf counts, unless the issuer ends sooner.
-pub const LEAF_LIFETIME: Duration = Duration::from_hours(24);
-/// Bytes of a serial: 127 random bits, since the first bit is the sign (RFC 5280, 4.1.2.2).
-const SERIAL_BYTES: usize = 16;
+pub const LEAF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What of a leaf is chosen by the issuer's owner; never by who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -268,22 +265,6 @@ fn leaf(identity: &Identity, template: &Template) -> Result<CertificateParams, I
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
-
-pub(crate) fn serial() -> Result<SerialNumber, NoRandomNumbers> {
-    let mut bytes = [0; SERIAL_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomNumbers)?;
-    bytes[0] &= 0x7f;
-    Ok(SerialNumber::from_slice(&bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The system's random source failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the system gives no random numbers")]
-pub struct NoRandomNumbers;
 
 /// Why a root or an issuer cannot be made or taken.
 #[derive(Debug, thiserror::Error)]

@@ -79,9 +79,9 @@ fn identity(certificate: &X509Certificate<'_>) -> Result<Identity, NotAnSvid> {
     let mut uris = names.value.general_names.iter().filter_map(uri);
     match (uris.next(), uris.next()) {
         (None, _) => Err(NotAnSvid::NoUri),
-        (Some(Err(refused)), _) => Err(refused),
+        (Some(Err(refused)), _) | (_, Some(Err(refused))) => Err(refused),
         (Some(Ok(uri)), None) => Ok(uri.parse()?),
-        (Some(Ok(_)), Some(_)) => Err(NotAnSvid::SeveralUris),
+        (Some(Ok(_)), Some(Ok(_))) => Err(NotAnSvid::SeveralUris),
     }
 }
 

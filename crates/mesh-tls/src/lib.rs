@@ -27,6 +27,7 @@ pub mod pem;
 pub mod provider;
 pub mod request;
 pub mod root;
+pub mod serial;
 mod validity;
 mod verifier;
 pub mod verify;

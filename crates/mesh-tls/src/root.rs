@@ -11,11 +11,12 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 
 use crate::anchors::{self, TrustBundle};
-use crate::issuer::{InvalidIssuer, Issuer, serial};
+use crate::issuer::{InvalidIssuer, Issuer};
 use crate::request::KeyPair;
+use crate::serial::serial;
 use crate::validity::{Validity, whole_seconds};
 
-const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a root counts.
 pub const ROOT_LIFETIME: Duration = DAY.saturating_mul(3650);
 /// How long an issuer counts, unless its root ends sooner.
@@ -27,6 +28,7 @@ pub const BACKDATE: Duration = Duration::from_secs(60);
 pub struct Root {
     key: KeyPair,
     bundle: TrustBundle,
+    hash: RootHash,
 }
 
 impl Root {
@@ -43,7 +45,7 @@ impl Root {
             .self_signed(key.signer())
             .map_err(InvalidIssuer::Signing)?;
         let bundle = TrustBundle::new(domain.clone(), vec![certificate.into()])?;
-        Ok(Self { key, bundle })
+        Self::new(key, bundle)
     }
 
     /// Reads a root's certificate and key.
@@ -58,11 +60,15 @@ impl Root {
     ) -> Result<Self, InvalidIssuer> {
         let key = KeyPair::from_pem(key)?;
         let bundle = TrustBundle::from_pem(domain.clone(), certificate)?;
-        let root = Self { key, bundle };
-        if root.hash() != root.key.public_key_hash() {
+        Self::new(key, bundle)
+    }
+
+    fn new(key: KeyPair, bundle: TrustBundle) -> Result<Self, InvalidIssuer> {
+        let hash = anchors::root_hash(&bundle.certificates()[0])?;
+        if hash != key.public_key_hash() {
             return Err(InvalidIssuer::ForeignKey);
         }
-        Ok(root)
+        Ok(Self { key, bundle, hash })
     }
 
     /// Makes an issuer under this root: P-256, one year, signing leaves only.
@@ -103,7 +109,7 @@ impl Root {
     /// What join tokens pin.
     #[must_use]
     pub fn hash(&self) -> RootHash {
-        anchors::root_hash(self.certificate()).expect("it was read when the bundle was made")
+        self.hash
     }
 
     /// The root's private key, whose text is its PEM form.

@@ -288,7 +288,10 @@ impl From<webpki::Error> for RefusedCertificate {
         match error {
             webpki::Error::CertExpired { .. } => Self::Expired,
             webpki::Error::CertNotValidYet { .. } => Self::NotYetValid,
-            webpki::Error::UnknownIssuer => Self::UnknownAuthority,
+            // The second is an issuer of the right name with another key.
+            webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => {
+                Self::UnknownAuthority
+            }
             other => Self::Path(other),
         }
     }
