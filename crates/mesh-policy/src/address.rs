@@ -33,14 +33,7 @@ pub fn resolve(authority: &str, own_namespace: &Label) -> Result<Destination, In
     let (host, port) = match authority.rsplit_once(':') {
         // Colons inside brackets belong to an IPv6 address.
         Some((host, port)) if !port.ends_with(']') => {
-            let port: u16 = port.parse().map_err(|_| refuse())?;
-            (
-                host,
-                Some(port)
-                    .filter(|port| *port != 0)
-                    .ok_or_else(refuse)?
-                    .into(),
-            )
+            (host, Some(parse_port(port).ok_or_else(refuse)?))
         }
         _ => (authority, None),
     };
@@ -64,6 +57,12 @@ pub fn resolve(authority: &str, own_namespace: &Label) -> Result<Destination, In
         Ok(service) => Ok(Destination::Service(ServiceAddress { service, port })),
         Err(_) => external(),
     }
+}
+
+/// Digits alone: Rust's own parser would take `+80`.
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port != 0)
 }
 
 /// The logical port that a request means: the one it names, else 80, else the only one.
@@ -115,6 +114,8 @@ impl UnknownPort {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -155,10 +156,34 @@ mod tests {
             "api.shop:0",
             "api.shop:x",
             "api.shop:65536",
+            "api.shop:+80",
+            "api.shop:-1",
             "u@api.shop",
             "api.shop:",
         ] {
             assert!(resolve(authority, &own).is_err(), "accepted {authority:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn case_and_a_last_dot_never_change_what_is_named(
+            name in "[a-z][a-z0-9]{0,5}(\\.[a-z][a-z0-9]{0,5}){0,3}(\\.svc\\.cluster\\.local)?",
+            port in proptest::option::of(1u16..),
+        ) {
+            let own: Label = "shop".parse().unwrap();
+            let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+            let plain = resolve(&format!("{name}{port}"), &own);
+            let other = resolve(&format!("{}.{port}", name.to_uppercase()), &own);
+            match plain {
+                Ok(Destination::Service(_)) => prop_assert_eq!(other, plain),
+                _ => prop_assert!(matches!(other, Ok(Destination::External(_)))),
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,24}") {
+            drop(resolve(&text, &"shop".parse().unwrap()));
         }
     }
 

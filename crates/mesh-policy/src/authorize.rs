@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::identity::Identity;
 use crate::name::{ObjectRef, ServicePort};
@@ -92,6 +92,10 @@ impl Policy {
     ///
     /// [`ClosedListener`] when a part is beyond this library or a network is none;
     /// then nobody may be let in by what is left.
+    ///
+    /// # Panics
+    ///
+    /// Never: no network is longer than its family's addresses.
     pub fn compile(plan: &InboundPlan) -> Result<Self, ClosedListener> {
         let authorizations = plan
             .authorizations
@@ -124,7 +128,7 @@ impl Policy {
         self.authorizations.iter().any(open)
     }
 
-    /// Decides on one request.
+    /// Decides on one request. Allocates nothing.
     #[must_use]
     pub fn decide(&self, client: &Client<'_>) -> Verdict<'_> {
         let mut audit = None;
@@ -179,13 +183,10 @@ impl Authorization {
 
 impl Network {
     fn compile(plan: &NetworkPlan) -> Result<Self, ClosedListener> {
-        let parse = |cidr: &String| {
-            cidr.parse()
-                .map_err(|_| ClosedListener::Network { cidr: cidr.clone() })
-        };
+        let except = plan.except.iter().map(|cidr| network(cidr));
         Ok(Self {
-            net: parse(&plan.cidr)?,
-            except: plan.except.iter().map(parse).collect::<Result<_, _>>()?,
+            net: network(&plan.cidr)?,
+            except: except.collect::<Result<_, _>>()?,
         })
     }
 
@@ -194,6 +195,26 @@ impl Network {
         let address = address.to_canonical();
         self.net.contains(&address) && !self.except.iter().any(|hole| hole.contains(&address))
     }
+}
+
+/// A network or a single address, in the family that its clients are seen in.
+///
+/// Without that, a hole written as `::ffff:10.9.0.0/112` would keep nobody out.
+fn network(text: &str) -> Result<IpNet, ClosedListener> {
+    let net = text
+        .parse()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| ClosedListener::Network { cidr: text.into() })?;
+    let IpNet::V6(v6) = net else {
+        return Ok(net);
+    };
+    let mapped = v6.addr().to_ipv4_mapped();
+    Ok(match mapped.zip(v6.prefix_len().checked_sub(96)) {
+        Some((v4, length)) => Ipv4Net::new(v4, length)
+            .map(IpNet::V4)
+            .expect("128 - 96 leaves at most 32 bits"),
+        None => net,
+    })
 }
 
 impl Clients {

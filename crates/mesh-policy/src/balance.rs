@@ -14,8 +14,10 @@ use crate::draw::Draw;
 const DECAY: Duration = Duration::from_secs(10);
 /// What an endpoint is thought to take before it has answered.
 const DEFAULT_RTT: Duration = Duration::from_millis(30);
-/// How slow a failure counts at least.
+/// How slow a failure counts where its response says nothing else.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(5);
+/// How slow a failure counts at most, whatever its `Retry-After` says.
+pub const MAX_PENALTY: Duration = Duration::from_secs(300);
 
 /// Latency of one endpoint: peaks at once, forgets slowly.
 #[derive(Clone, Copy, Debug)]
@@ -37,19 +39,21 @@ impl PeakEwma {
     /// A response took `rtt`.
     pub fn observe(&mut self, now: Instant, rtt: Duration) {
         let rtt = nanos(rtt);
-        let elapsed = nanos(now.saturating_duration_since(self.at));
-        self.at = self.at.max(now);
         self.nanos = if rtt > self.nanos {
             rtt
         } else {
-            let keep = (-elapsed / nanos(DECAY)).exp();
+            let keep = self.kept(now);
             self.nanos * keep + rtt * (1.0 - keep)
         };
+        self.at = self.at.max(now);
     }
 
-    /// A request failed, or was told to come back after `penalty`: it counts as that slow.
+    /// A request failed, or was told to come back after `penalty`: it counts as that
+    /// slow, at most [`MAX_PENALTY`] and never as faster than the endpoint already is.
     pub fn observe_failure(&mut self, now: Instant, penalty: Duration) {
-        self.observe(now, penalty);
+        let penalty = nanos(penalty.min(MAX_PENALTY));
+        self.nanos = penalty.max(self.nanos * self.kept(now));
+        self.at = self.at.max(now);
     }
 
     /// What one more request would cost: latency, times those in flight with it, per weight.
@@ -58,10 +62,15 @@ impl PeakEwma {
     /// was slow once is tried again. Infinite for weight 0.
     #[must_use]
     pub fn load(&self, now: Instant, in_flight: u32, weight: u32) -> f64 {
-        let elapsed = nanos(now.saturating_duration_since(self.at));
-        let latency = self.nanos * (-elapsed / nanos(DECAY)).exp();
+        let latency = self.nanos * self.kept(now);
         // At least a nanosecond, so that requests in flight always tell.
         latency.max(1.0) * (f64::from(in_flight) + 1.0) / f64::from(weight)
+    }
+
+    /// How much of the estimate time has left; a clock that went back takes nothing.
+    fn kept(&self, now: Instant) -> f64 {
+        let elapsed = nanos(now.saturating_duration_since(self.at));
+        (-elapsed / nanos(DECAY)).exp()
     }
 }
 
@@ -98,6 +107,8 @@ pub fn choose(first: f64, second: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -153,6 +164,63 @@ mod tests {
         failing.observe_failure(now, FAILURE_PENALTY);
         slow.observe(now, MS * 500);
         assert!(!choose(failing.load(now, 0, 100), slow.load(now, 0, 100)));
+    }
+
+    #[test]
+    fn a_failure_that_asks_for_nothing_makes_no_endpoint_look_faster() {
+        let now = start();
+        let mut ewma = PeakEwma::new(now);
+        ewma.observe(now, MS * 8_000);
+        let later = now + DECAY;
+        let before = ewma.load(later, 0, 100);
+        ewma.observe_failure(later, Duration::ZERO);
+        assert!(ewma.load(later, 0, 100) >= before);
+        ewma.observe_failure(later, Duration::MAX);
+        let most = nanos(MAX_PENALTY) / 100.0;
+        assert!(ewma.load(later, 0, 100) <= most);
+    }
+
+    #[test]
+    fn an_endpoint_without_news_becomes_worth_trying_again() {
+        let now = start();
+        let (mut given_up, mut used) = (PeakEwma::new(now), PeakEwma::new(now));
+        given_up.observe_failure(now, FAILURE_PENALTY);
+        let later = now + DECAY * 8;
+        used.observe(later, MS * 30);
+        assert!(choose(
+            given_up.load(later, 0, 100),
+            used.load(later, 0, 100)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_leaves_a_load_that_can_be_compared(
+            history in proptest::collection::vec((any::<bool>(), 0u64..1 << 40, 0u64..1 << 40), 0..20),
+            in_flight: u32,
+        ) {
+            let mut now = start();
+            let mut ewma = PeakEwma::new(now);
+            for (failed, wait, took) in history {
+                now += Duration::from_nanos(wait);
+                let before = ewma.load(now, 0, 100);
+                let took = Duration::from_nanos(took);
+                if failed {
+                    ewma.observe_failure(now, took);
+                    prop_assert!(ewma.load(now, 0, 100) >= before);
+                } else {
+                    ewma.observe(now, took);
+                }
+                let load = ewma.load(now, in_flight, 100);
+                prop_assert!(load.is_finite() && load > 0.0);
+            }
+        }
+
+        #[test]
+        fn two_indices_are_distinct_and_within_bounds(draw: u64, len in 2usize..10_000) {
+            let (a, b) = two_of(Draw(draw), len).unwrap();
+            prop_assert!(a != b && a < len && b < len);
+        }
     }
 
     #[test]

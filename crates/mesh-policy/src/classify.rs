@@ -20,11 +20,12 @@ impl Classification {
     }
 }
 
-/// Classifies as Linkerd does: HTTP 5xx fail; where there is a gRPC status it decides,
-/// and UNKNOWN, `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, INTERNAL, UNAVAILABLE and `DATA_LOSS` fail.
+/// Classifies by Linkerd's sets: HTTP 5xx fail, whatever a gRPC status says beside them,
+/// and so do gRPC UNKNOWN, `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, INTERNAL, UNAVAILABLE and `DATA_LOSS`.
 #[must_use]
 pub const fn classify(http_status: u16, grpc_status: Option<u16>) -> Classification {
-    let failed = http_status >= 500 || matches!(grpc_status, Some(2 | 4 | 7 | 13 | 14 | 15));
+    let failed =
+        matches!(http_status, 500..=599) || matches!(grpc_status, Some(2 | 4 | 7 | 13 | 14 | 15));
     if failed {
         Classification::Failure
     } else {
@@ -38,7 +39,7 @@ mod tests {
 
     #[test]
     fn servers_faults_are_failures_and_clients_faults_are_not() {
-        for status in [200, 204, 301, 400, 403, 404, 429, 499] {
+        for status in [200, 204, 301, 400, 403, 404, 429, 499, 600] {
             assert_eq!(classify(status, None), Classification::Success, "{status}");
         }
         for status in [500, 503, 504, 599] {
@@ -49,5 +50,6 @@ mod tests {
             let found = classify(200, Some(code)) == Classification::Failure;
             assert_eq!(found, failed, "grpc-status {code}");
         }
+        assert_eq!(classify(503, Some(0)), Classification::Failure);
     }
 }

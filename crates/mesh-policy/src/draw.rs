@@ -13,3 +13,26 @@ impl Draw {
         ((self.0 as u128 * n as u128) >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_range_are_the_ends_of_the_answer() {
+        assert_eq!(Draw(0).below(10), 0);
+        assert_eq!(Draw(u64::MAX).below(10), 9);
+        assert_eq!(Draw(u64::MAX).below(u64::MAX), u64::MAX - 1);
+        assert_eq!(Draw(7).below(0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_is_below_its_bound_and_grows_with_the_draw(a: u64, b: u64, n in 1u64..) {
+            let (low, high) = (Draw(a.min(b)).below(n), Draw(a.max(b)).below(n));
+            prop_assert!(low <= high && high < n);
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::name::ObjectRef;
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan, PortPlan, RulePlan};
+use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan, PortPlan, RulePlan, TimeoutsPlan};
 use crate::plan::part::NotUnderstood;
 use crate::split::Split;
 
@@ -92,7 +92,11 @@ impl Table {
     ///
     /// [`ClosedPort`] when a route is beyond this library or names what HTTP cannot
     /// carry; then no request may pass, since it might have been governed by it.
+    /// Also when there is no route at all: discovery always sends the default one.
     pub fn compile(plan: &PortPlan) -> Result<Self, ClosedPort> {
+        if plan.routes.is_empty() {
+            return Err(ClosedPort::NoRoute);
+        }
         let mut table = Self {
             rules: Vec::new(),
             entries: Vec::new(),
@@ -128,9 +132,7 @@ impl Table {
             index,
             name: plan.name.clone(),
             split: Split::from(plan.backends.as_slice()),
-            timeouts: Timeouts {
-                request: plan.timeouts.request_ms.map(Duration::from_millis),
-            },
+            timeouts: Timeouts::from(plan.timeouts),
         });
         if plan.matches.is_empty() {
             let found = Found {
@@ -149,6 +151,16 @@ impl Table {
     }
 }
 
+impl From<TimeoutsPlan> for Timeouts {
+    fn from(plan: TimeoutsPlan) -> Self {
+        // GEP-1742: a timeout of zero is no timeout.
+        let request = plan.request_ms.filter(|millis| *millis > 0);
+        Self {
+            request: request.map(Duration::from_millis),
+        }
+    }
+}
+
 impl Entry {
     fn compile(plan: &MatchPlan, found: Found) -> Result<Self, ClosedPort> {
         let method = plan.method.as_deref().map(|method| {
@@ -157,19 +169,9 @@ impl Entry {
         });
         Ok(Self {
             found,
-            path: match &plan.path {
-                None => PathMatch::Prefix("".into()),
-                Some(PathPlan::Exact(path)) => PathMatch::Exact(path.as_str().into()),
-                Some(PathPlan::Prefix(path)) => {
-                    PathMatch::Prefix(path.trim_end_matches('/').into())
-                }
-            },
+            path: PathMatch::compile(plan.path.as_ref())?,
             method: method.transpose()?,
-            headers: plan
-                .headers
-                .iter()
-                .map(HeaderMatch::compile)
-                .collect::<Result<_, _>>()?,
+            headers: HeaderMatch::compile_all(&plan.headers)?,
         })
     }
 
@@ -196,9 +198,26 @@ impl Entry {
 }
 
 impl PathMatch {
+    fn compile(plan: Option<&PathPlan>) -> Result<Self, ClosedPort> {
+        let (path, make): (_, fn(Box<str>) -> Self) = match plan {
+            None => return Ok(Self::Prefix("".into())),
+            Some(PathPlan::Exact(path)) => (path.as_str(), Self::Exact),
+            Some(PathPlan::Prefix(path)) => (path.as_str(), |path| {
+                Self::Prefix(path.trim_end_matches('/').into())
+            }),
+        };
+        if path.starts_with('/') {
+            Ok(make(path.into()))
+        } else {
+            Err(ClosedPort::unusable("path", path))
+        }
+    }
+
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *path,
+            // Also what is no path at all: `*` of OPTIONS, and nothing of CONNECT.
+            Self::Prefix(prefix) if prefix.is_empty() => true,
             Self::Prefix(prefix) => path
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
@@ -207,10 +226,22 @@ impl PathMatch {
 }
 
 impl HeaderMatch {
+    /// Of several matches on one name the first counts (Gateway API, `HTTPHeaderMatch`).
+    fn compile_all(plans: &[HeaderPlan]) -> Result<Vec<Self>, ClosedPort> {
+        let mut headers: Vec<Self> = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let header = Self::compile(plan)?;
+            if headers.iter().all(|known| known.name != header.name) {
+                headers.push(header);
+            }
+        }
+        Ok(headers)
+    }
+
     fn compile(plan: &HeaderPlan) -> Result<Self, ClosedPort> {
         let name = HeaderName::from_bytes(plan.name.as_bytes())
             .map_err(|_| ClosedPort::unusable("header name", &plan.name))?;
-        let exact = HeaderValue::from_str(&plan.exact)
+        let exact = HeaderValue::from_bytes(plan.exact.as_bytes())
             .map_err(|_| ClosedPort::unusable("header value", &plan.exact))?;
         Ok(Self { name, exact })
     }
@@ -236,6 +267,9 @@ impl HeaderMatch {
 /// A port that no request may pass, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClosedPort {
+    /// The plan holds no route, not even the default.
+    #[error("the plan has no route for the port; update discovery")]
+    NoRoute,
     /// A route is beyond this library.
     #[error(transparent)]
     NotUnderstood(#[from] NotUnderstood),

@@ -123,6 +123,55 @@ mod tests {
         assert_eq!(shares(&split(&[95, 0, 5]), 100_000), [95_000, 0, 5_000]);
     }
 
+    /// A stream of draws that is the same on every run (`SplitMix64`, Steele 2014).
+    fn stream() -> impl Iterator<Item = Draw> {
+        let golden = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (1u64..).map(golden).map(|seed| {
+            let z = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            Draw(z ^ (z >> 31))
+        })
+    }
+
+    #[test]
+    fn p04_random_draws_pass_the_chi_square_test() {
+        const DRAWS: u32 = 100_000;
+        let weights = [95, 0, 5, 1, 99];
+        let split = split(&weights);
+        let mut counts = [0u32; 5];
+        for draw in stream().take(DRAWS as usize) {
+            counts[split.choose(draw).unwrap()] += 1;
+        }
+        assert_eq!(counts[1], 0);
+        let chi_square: f64 = weights
+            .iter()
+            .zip(counts)
+            .filter(|(weight, _)| **weight > 0)
+            .map(|(weight, count)| {
+                let expected = f64::from(DRAWS) * f64::from(*weight) / 200.0;
+                (f64::from(count) - expected).powi(2) / expected
+            })
+            .sum();
+        // Four backends leave three degrees of freedom; 16.3 is exceeded once in a thousand.
+        assert!(chi_square < 16.3, "{chi_square} {counts:?}");
+    }
+
+    #[test]
+    fn a_backend_that_cannot_be_called_keeps_its_share() {
+        let service = TargetPlan::Service("api.shop:80".parse().unwrap());
+        let invalid = TargetPlan::Invalid {
+            name: "gone.shop".into(),
+            reason: "BackendNotFound".into(),
+            message: "apply the Service gone.shop".into(),
+        };
+        let plans = [(1, service), (1, invalid)];
+        let plans = plans.map(|(weight, target)| BackendPlan { weight, target });
+        let split = Split::from(plans.as_slice());
+        assert_eq!(shares(&split, 1_000), [500, 500]);
+        let second = &split.backends()[1].target;
+        assert!(matches!(second, Target::Invalid { name, .. } if name == "gone.shop"));
+    }
+
     #[test]
     fn p04_no_weight_at_all_chooses_nobody() {
         assert_eq!(split(&[]).choose(Draw(7)), None);

@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::plan::endpoint::HttpVersions;
 use crate::plan::part::Part;
@@ -69,6 +71,27 @@ fn z01_nothing_granted_is_everyone_denied() {
     assert!(!nothing.admits_plaintext());
 }
 
+proptest! {
+    /// AuthorizationPolicy only adds: one more never takes away what others grant.
+    #[test]
+    fn z01_one_more_authorization_only_adds(
+        granted in proptest::collection::vec("[a-c]", 0..4),
+        more in "[a-c]",
+        client in "[a-c]",
+    ) {
+        let id = |account: &str| format!("spiffe://mesh.local/ns/shop/sa/{account}");
+        let grants = |accounts: &[String]| {
+            let grants = accounts.iter().map(|account| grant("a", &[], exactly(&id(account))));
+            policy(grants.collect())
+        };
+        let before = admits(&grants(&granted), Some(&id(&client)), HERE);
+        prop_assert_eq!(before, granted.contains(&client));
+        let wider = [granted, vec![more.clone()]].concat();
+        let after = admits(&grants(&wider), Some(&id(&client)), HERE);
+        prop_assert_eq!(after, before || client == more);
+    }
+}
+
 #[test]
 fn authorizations_are_alternatives() {
     let either = policy(vec![
@@ -96,6 +119,61 @@ fn network_and_identity_must_both_fit() {
         "a hole in the network"
     );
     assert!(!admits(&both, Some(OPS), HERE));
+}
+
+#[test]
+fn networks_are_compared_in_the_family_that_clients_are_seen_in() {
+    let open = |cidr: &str, hole: &str| {
+        let mut plan = grant("a", &[cidr], ClientPlan::Anyone);
+        plan.networks[0].except = vec![hole.to_owned()];
+        policy(vec![plan])
+    };
+    let mapped = open("::ffff:10.0.0.0/104", "::ffff:10.9.0.0/112");
+    assert!(admits(&mapped, None, HERE));
+    assert!(!admits(&mapped, None, "10.9.0.1"));
+    assert!(!admits(&mapped, None, "::ffff:10.9.0.1"));
+    assert!(!admits(&mapped, None, "11.0.0.1"));
+
+    let all_but_one = open("0.0.0.0/0", "10.1.2.3");
+    assert!(
+        !admits(&all_but_one, None, HERE),
+        "a single address is a network"
+    );
+    assert!(admits(&all_but_one, None, "10.1.2.4"));
+    assert!(!admits(&all_but_one, None, "fd00::1"), "another family");
+    assert!(admits(&open("::/0", "fd01::/16"), None, "fd00::1"));
+}
+
+#[test]
+fn plaintext_is_worth_reading_only_where_somebody_may_use_it() {
+    let anyone = grant("a", &["10.0.0.0/8"], ClientPlan::Anyone);
+    assert!(policy(vec![grant("b", &[], exactly(WEB)), anyone]).admits_plaintext());
+    let any_identity = matching(PatternPlan::default());
+    assert!(!policy(vec![grant("b", &[], any_identity)]).admits_plaintext());
+}
+
+#[test]
+fn a_pattern_s_segments_must_all_fit() {
+    let mesh_web = PatternPlan {
+        trust_domain: Some("mesh.local".parse().unwrap()),
+        namespace: None,
+        account: Some("web".parse().unwrap()),
+    };
+    let policy = policy(vec![grant("a", &[], matching(mesh_web))]);
+    assert!(admits(&policy, Some(WEB), HERE));
+    assert!(admits(
+        &policy,
+        Some("spiffe://mesh.local/ns/bank/sa/web"),
+        HERE
+    ));
+    assert!(!admits(&policy, Some(OPS), HERE));
+    for identity in [
+        "spiffe://mesh.local.evil/ns/shop/sa/web",
+        "spiffe://evil.mesh.local/ns/shop/sa/web",
+        "spiffe://mesh.loca/ns/shop/sa/web",
+    ] {
+        assert!(!admits(&policy, Some(identity), HERE), "{identity}");
+    }
 }
 
 #[test]

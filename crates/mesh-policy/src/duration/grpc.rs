@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::InvalidDuration;
-
 const MOST: u128 = 99_999_999;
 
 /// Reads a `grpc-timeout`, such as `250m` for 250 milliseconds.
 ///
 /// # Errors
 ///
-/// [`InvalidDuration`] for anything that is not one to eight digits and one of `HMSmun`.
-pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
-    let refuse = || InvalidDuration::new(text);
+/// [`InvalidTimeout`] for anything that is not one to eight digits and one of `HMSmun`.
+pub fn parse(text: &str) -> Result<Duration, InvalidTimeout> {
+    let refuse = || InvalidTimeout {
+        text: text.chars().take(40).collect(),
+    };
     let Some((digits, unit)) = text.split_at_checked(text.len().wrapping_sub(1)) else {
         return Err(refuse());
     };
@@ -45,6 +45,15 @@ pub fn format(duration: Duration) -> String {
     let fine = units.into_iter().find(|(number, _)| *number <= MOST);
     let (number, unit) = fine.unwrap_or((u128::from(duration.as_secs() / 3600).min(MOST), "H"));
     format!("{number}{unit}")
+}
+
+/// A value of `grpc-timeout` that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no grpc-timeout: write one to eight digits and one of H, M, S, m, u, n, such as 250m"
+)]
+pub struct InvalidTimeout {
+    text: String,
 }
 
 #[cfg(test)]
