@@ -11,9 +11,11 @@
 //! - [`store`]: records, revisions, leases; one trait, several homes.
 //! - [`caller`]: who may ask for what.
 //! - [`wire`]: what an administrator's requests and answers look like.
+//! - [`compile`]: what was written and registered, as what processes are told.
 //! - [`client`]: the administrator's side.
 
 pub mod caller;
 pub mod client;
+pub mod compile;
 pub mod store;
 pub mod wire;

@@ -1,0 +1,226 @@
+//! The plan of a service: its routes by port, with every backend resolved.
+
+use std::sync::Arc;
+
+use mesh_policy::manifest::{BackendRef, HttpRoute, Manifest, Spec, TrafficSplit};
+use mesh_policy::name::{ObjectRef, ServiceName, ServicePort};
+use mesh_policy::plan::outbound::{
+    BackendPlan, PortPlan, RoutePlan, RulePlan, ServicePlan, TargetPlan, TimeoutsPlan,
+};
+use mesh_policy::plan::part::Part;
+
+use super::services::Services;
+use super::{age, object_ref};
+
+/// What a reader must know to act on a route.
+const ROUTE: &str = "route/1";
+
+/// Routes and splits, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    routes: Vec<Arc<Manifest>>,
+    splits: Vec<Arc<Manifest>>,
+}
+
+impl Routes {
+    pub(super) fn new(manifests: &[Arc<Manifest>]) -> Self {
+        let sorted = |wanted: fn(&Spec) -> bool| {
+            let mut found: Vec<_> = manifests
+                .iter()
+                .filter(|m| wanted(&m.spec))
+                .cloned()
+                .collect();
+            found.sort_by_cached_key(|manifest| age(manifest));
+            found
+        };
+        Self {
+            routes: sorted(|spec| matches!(spec, Spec::HttpRoute(_))),
+            splits: sorted(|spec| matches!(spec, Spec::TrafficSplit(_))),
+        }
+    }
+
+    /// Whether callers of `namespace` have routes of their own for `service`.
+    pub(super) fn consumed_from(&self, service: &ServiceName, namespace: &str) -> bool {
+        namespace != service.namespace.as_str()
+            && self.attached(service, None, namespace).next().is_some()
+    }
+
+    /// The plan of a service that is known, as callers of `namespace` see it.
+    pub(super) fn plan(
+        &self,
+        services: &Services,
+        service: &ServiceName,
+        namespace: &str,
+    ) -> ServicePlan {
+        let port = |port| PortPlan {
+            port,
+            routes: self
+                .routes_of(services, service, port, namespace)
+                .into_iter()
+                .map(|route| Part::new(ROUTE, route))
+                .collect(),
+        };
+        ServicePlan {
+            ports: services.ports(service).map(port).collect(),
+        }
+    }
+
+    /// GEP-1426: routes of the caller's namespace win over those of the service's; SMI's
+    /// split gives way to both; and without any the service itself is meant.
+    fn routes_of(
+        &self,
+        services: &Services,
+        service: &ServiceName,
+        port: u16,
+        namespace: &str,
+    ) -> Vec<RoutePlan> {
+        for owner in [namespace, service.namespace.as_str()] {
+            let attached: Vec<_> = self
+                .attached(service, Some(port), owner)
+                .map(|(manifest, route)| route_plan(services, manifest, route))
+                .collect();
+            if !attached.is_empty() {
+                return attached;
+            }
+        }
+        let split = self
+            .splits
+            .iter()
+            .find_map(|manifest| match &manifest.spec {
+                Spec::TrafficSplit(split) if split.service == *service => Some((manifest, split)),
+                _ => None,
+            });
+        vec![match split {
+            Some((manifest, split)) => split_plan(services, manifest, split, port),
+            None => default_plan(service, port),
+        }]
+    }
+
+    /// Routes of `namespace` that name the service, on this port if one is given.
+    fn attached<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        port: Option<u16>,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a Manifest, &'a HttpRoute)> {
+        self.routes.iter().filter_map(move |manifest| {
+            let Spec::HttpRoute(route) = &manifest.spec else {
+                return None;
+            };
+            let governs = manifest.meta.namespace.as_str() == namespace
+                && route.parents.iter().any(|parent| {
+                    parent.service == *service
+                        && (port.is_none() || parent.port.is_none() || parent.port == port)
+                });
+            governs.then_some((&**manifest, route))
+        })
+    }
+}
+
+fn route_plan(services: &Services, manifest: &Manifest, route: &HttpRoute) -> RoutePlan {
+    let rule = |rule: &mesh_policy::manifest::RouteRule| RulePlan {
+        name: rule.name.clone(),
+        matches: rule.matches.clone(),
+        backends: rule
+            .backends
+            .iter()
+            .map(|backend| BackendPlan {
+                weight: backend.weight,
+                target: target(services, manifest, backend),
+            })
+            .collect(),
+        timeouts: TimeoutsPlan {
+            request_ms: rule
+                .request_timeout
+                .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        },
+    };
+    RoutePlan {
+        source: object_ref(&manifest.meta),
+        rules: route.rules.iter().map(rule).collect(),
+    }
+}
+
+/// A backend is valid in the route's own namespace, if it was ever applied or served, on a port it has.
+fn target(services: &Services, manifest: &Manifest, backend: &BackendRef) -> TargetPlan {
+    let service = &backend.service;
+    if service.namespace != manifest.meta.namespace {
+        return invalid(
+            service,
+            "RefNotPermitted",
+            "the backend is in another namespace than the route: write the route there",
+        );
+    }
+    if !services.knows(service) {
+        return invalid(
+            service,
+            "BackendNotFound",
+            "nobody ever applied or served this service: apply it, or correct the name",
+        );
+    }
+    let port = match backend.port {
+        Some(port) => services.ports(service).find(|known| *known == port),
+        None => services.only_port(service),
+    };
+    let Some(port) = port else {
+        return invalid(
+            service,
+            "BackendNotFound",
+            "the service lacks this port, or has several and the route names none",
+        );
+    };
+    TargetPlan::Service(ServicePort {
+        service: service.clone(),
+        port,
+    })
+}
+
+fn invalid(service: &ServiceName, reason: &str, message: &str) -> TargetPlan {
+    TargetPlan::Invalid {
+        name: service.to_string(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// A leaf of a split is called on the port that was called, or else on its only one.
+fn split_plan(
+    services: &Services,
+    manifest: &Manifest,
+    split: &TrafficSplit,
+    port: u16,
+) -> RoutePlan {
+    let backend = |(service, weight): &(ServiceName, u32)| {
+        let same = services.ports(service).find(|known| *known == port);
+        let backend = BackendRef {
+            service: service.clone(),
+            port: same.or_else(|| services.only_port(service)),
+            weight: *weight,
+        };
+        BackendPlan {
+            weight: *weight,
+            target: target(services, manifest, &backend),
+        }
+    };
+    RoutePlan {
+        source: object_ref(&manifest.meta),
+        rules: vec![RulePlan {
+            backends: split.backends.iter().map(backend).collect(),
+            ..RulePlan::default()
+        }],
+    }
+}
+
+fn default_plan(service: &ServiceName, port: u16) -> RoutePlan {
+    let service = service.clone();
+    RoutePlan {
+        source: ObjectRef::builtin("default"),
+        rules: vec![RulePlan {
+            backends: vec![BackendPlan {
+                weight: 1,
+                target: TargetPlan::Service(ServicePort { service, port }),
+            }],
+            ..RulePlan::default()
+        }],
+    }
+}

@@ -1,0 +1,142 @@
+//! Everything at one revision, immutable, with plans made when they are first asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
+use mesh_policy::plan::endpoint::{Endpoint, EndpointSet};
+use mesh_policy::plan::inbound::InboundPlan;
+use mesh_policy::plan::outbound::{ServicePlan, TargetPlan};
+use mesh_policy::plan::part::Part;
+use mesh_policy::plan::watch::Cursor;
+
+use super::inbound::{Policies, Workload};
+use super::outbound::Routes;
+use super::services::Services;
+use super::{Registered, Sources};
+
+/// The mesh at one revision.
+///
+/// Watches compare what two worlds say; equal input gives equal bytes, so what
+/// has not changed is not sent.
+#[derive(Debug)]
+pub struct World {
+    cursor: Cursor,
+    services: Services,
+    routes: Routes,
+    policies: Policies,
+    endpoints: BTreeMap<ServicePort, Arc<EndpointSet>>,
+    nobody: Arc<EndpointSet>,
+    /// Bounded by the services that exist and the namespaces that have routes of their own.
+    plans: Mutex<BTreeMap<Reading, Arc<ServicePlan>>>,
+}
+
+/// A service, and the namespace of its callers where routes of their own make a difference.
+type Reading = (ServiceName, Option<String>);
+
+impl World {
+    /// Puts a world together.
+    #[must_use]
+    pub fn new(sources: Sources) -> Self {
+        let manifests = sources.objects.iter().map(|manifest| &**manifest);
+        let services = Services::new(manifests, &sources.served);
+        let policies = Policies::new(sources.domain, &sources.objects);
+        let endpoints = endpoints(&services, &policies, &sources.registrations);
+        Self {
+            cursor: sources.cursor,
+            routes: Routes::new(&sources.objects),
+            services,
+            policies,
+            endpoints,
+            nobody: Arc::default(),
+            plans: Mutex::default(),
+        }
+    }
+
+    /// Where in the store's history it stands.
+    #[must_use]
+    pub const fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// The plan of a service as callers of `namespace` see it; `None` if nobody ever applied or served it.
+    #[must_use]
+    pub fn service_plan(&self, service: &ServiceName, namespace: &str) -> Option<Arc<ServicePlan>> {
+        if !self.services.knows(service) {
+            return None;
+        }
+        let own = self.routes.consumed_from(service, namespace);
+        let key = (service.clone(), own.then(|| namespace.to_owned()));
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = plans
+            .entry(key)
+            .or_insert_with(|| Arc::new(self.routes.plan(&self.services, service, namespace)));
+        Some(plan.clone())
+    }
+
+    /// Whose endpoints a plan needs.
+    #[must_use]
+    pub fn backends(plan: &ServicePlan) -> BTreeSet<ServicePort> {
+        let routes = plan.ports.iter().flat_map(|port| &port.routes);
+        let rules = routes
+            .filter_map(|route| route.understood().ok())
+            .flat_map(|route| &route.rules);
+        rules
+            .flat_map(|rule| &rule.backends)
+            .filter_map(|backend| match &backend.target {
+                TargetPlan::Service(port) => Some(port.clone()),
+                TargetPlan::Invalid { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Who serves a port now.
+    #[must_use]
+    pub fn endpoints(&self, port: &ServicePort) -> Arc<EndpointSet> {
+        self.endpoints.get(port).unwrap_or(&self.nobody).clone()
+    }
+
+    /// The logical port that a process means which says it serves `address`.
+    #[must_use]
+    pub fn resolve(&self, address: &ServiceAddress) -> ServicePort {
+        self.services.resolve(address)
+    }
+
+    /// The policy of what `workload` serves.
+    #[must_use]
+    pub fn inbound_plan(
+        &self,
+        serves: &ServiceAddress,
+        workload: &Workload<'_>,
+    ) -> Part<InboundPlan> {
+        let port = self.resolve(serves);
+        self.policies.plan(&self.services, &port, workload)
+    }
+}
+
+fn endpoints(
+    services: &Services,
+    policies: &Policies,
+    registrations: &[Registered],
+) -> BTreeMap<ServicePort, Arc<EndpointSet>> {
+    let mut sets: BTreeMap<ServicePort, EndpointSet> = BTreeMap::new();
+    for registered in registrations {
+        let registration = &registered.registration;
+        let port = services.resolve(&registration.serves);
+        let workload = Workload::new(&registered.identity, &registration.labels);
+        let endpoint = Endpoint {
+            address: registration.address,
+            identity: Some(registered.identity.clone()),
+            http: policies.http(services, &port, &workload),
+            weight: registration.weight,
+            workload: registration.workload.clone(),
+            instance: registration.instance.clone(),
+            zone: registration.zone.clone(),
+        };
+        let set = sets.entry(port).or_default();
+        set.0.insert(registered.id.clone(), endpoint);
+    }
+    sets.into_iter()
+        .map(|(port, set)| (port, Arc::new(set)))
+        .collect()
+}
