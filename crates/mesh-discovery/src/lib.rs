@@ -8,14 +8,27 @@
 //!
 //! It is a binary, and a library to embed in tests and examples.
 //!
+//! - [`server`], [`config`], [`listen`]: the server, put together.
+//! - [`identity`]: the CA's keys, join tokens, certificates.
 //! - [`store`]: records, revisions, leases; one trait, several homes.
 //! - [`caller`]: who may ask for what.
 //! - [`wire`]: what an administrator's requests and answers look like.
 //! - [`compile`]: what was written and registered, as what processes are told.
 //! - [`client`]: the administrator's side.
 
+mod access;
+mod admin;
 pub mod caller;
 pub mod client;
 pub mod compile;
+pub mod config;
+pub mod identity;
+pub mod listen;
+mod metrics;
+mod refused;
+pub mod server;
 pub mod store;
 pub mod wire;
+
+pub use config::Config;
+pub use server::Server;

@@ -1,0 +1,118 @@
+//! Who may use which path: one table, closed by default.
+//!
+//! Each handler checks its caller as well. This comes first, so that a path which
+//! somebody forgets to list here is nobody's, and so that what exists is told only
+//! to those who have proved who they are.
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::caller::{Caller, NotPermitted};
+use crate::refused::Refused;
+
+/// Who may use a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    Anyone,
+    Workloads,
+    Admins,
+}
+
+/// The callers of each path, which stands for what lies below it too.
+const PATHS: [(&str, Audience); 8] = [
+    ("/v1/identity", Audience::Anyone),
+    ("/v1/watch", Audience::Workloads),
+    ("/v1/endpoints", Audience::Workloads),
+    ("/v1/reports", Audience::Workloads),
+    ("/v1/apply", Audience::Admins),
+    ("/v1/tokens", Audience::Admins),
+    ("/api", Audience::Admins),
+    ("/apis", Audience::Admins),
+];
+
+fn audience(path: &str) -> Option<Audience> {
+    let covers = |listed: &str| {
+        path.strip_prefix(listed)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let found = PATHS.iter().find(|(listed, _)| covers(listed));
+    found.map(|(_, audience)| *audience)
+}
+
+/// Decides for one path and one caller.
+fn admit(path: &str, caller: &Caller) -> Result<(), Refused> {
+    match audience(path) {
+        Some(Audience::Anyone) => Ok(()),
+        Some(Audience::Workloads) => Ok(caller.require_workload().map(|_| ())?),
+        Some(Audience::Admins) => Ok(caller.require_admin().map(|_| ())?),
+        None if *caller == Caller::Anonymous => Err(NotPermitted::NoCertificate.into()),
+        None => Err(Refused::not_found(path)),
+    }
+}
+
+/// Lets a request through to its handler, or answers 401, 403 or 404.
+pub(crate) async fn check(request: Request, next: Next) -> Response {
+    let caller = request.extensions().get().unwrap_or(&Caller::Anonymous);
+    match admit(request.uri().path(), caller) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// The answer to a listed prefix under which nothing lies.
+pub(crate) async fn nothing(request: Request) -> Refused {
+    Refused::not_found(request.uri().path())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn j06_every_path_has_its_callers_and_all_others_have_none() {
+        let domain = "mesh.local".parse().unwrap();
+        let caller = |account: &str| {
+            let identity = format!("spiffe://mesh.local/ns/{account}").parse().unwrap();
+            Caller::new(Some(identity), &domain)
+        };
+        let callers = [
+            Caller::Anonymous,
+            caller("shop/sa/web"),
+            caller("mesh-system/sa/admin"),
+        ];
+        let (ok, none, wrong, absent) = (200, 401, 403, 404);
+        let table = [
+            ("/v1/identity", [ok, ok, ok]),
+            ("/v1/watch", [none, ok, wrong]),
+            ("/v1/watch/x", [none, ok, wrong]),
+            ("/v1/endpoints/x", [none, ok, wrong]),
+            ("/v1/reports", [none, ok, wrong]),
+            ("/v1/apply", [none, wrong, ok]),
+            ("/v1/tokens", [none, wrong, ok]),
+            ("/v1/tokens/x", [none, wrong, ok]),
+            ("/api", [none, wrong, ok]),
+            ("/api/v1/services", [none, wrong, ok]),
+            ("/apis", [none, wrong, ok]),
+            ("/apis/x", [none, wrong, ok]),
+            ("/", [none, absent, absent]),
+            ("/v1", [none, absent, absent]),
+            ("/v1/tokensx", [none, absent, absent]),
+            ("//v1/identity", [none, absent, absent]),
+            ("/v1/Identity", [none, absent, absent]),
+            ("/v1/%69dentity", [none, absent, absent]),
+            ("/metrics", [none, absent, absent]),
+        ];
+        for (path, expected) in table {
+            for (caller, expected) in callers.iter().zip(expected) {
+                let status = match admit(path, caller) {
+                    Ok(()) => StatusCode::OK,
+                    Err(refused) => refused.into_response().status(),
+                };
+                assert_eq!(status, expected, "{path} for {caller:?}");
+            }
+        }
+    }
+}

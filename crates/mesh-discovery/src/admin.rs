@@ -1,0 +1,154 @@
+//! The admin port: `/metrics`, `/ready` and `/live` in plain HTTP, and nothing that changes anything.
+
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, body::Body};
+use http::{HeaderMap, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::server::Shared;
+
+/// Connections at a time: a scraper, a prober and a person.
+const MAX_CONNECTIONS: usize = 64;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the admin port until the server ends.
+pub(crate) async fn run(tcp: TcpListener, shared: Shared, mut ending: watch::Receiver<bool>) {
+    let router = router(shared);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (
+                slot.expect("the semaphore is never closed"),
+                tcp.accept().await,
+            )
+        };
+        let (slot, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = ending.wait_for(|ending| *ending) => return,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let router = router.clone();
+                connections.spawn(async move {
+                    connection(router, stream).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an admin connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(router: Router, stream: TcpStream) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = pin!(connection).await {
+        tracing::debug!(%error, "an admin connection broke");
+    }
+}
+
+fn router(shared: Shared) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/ready", get(ready))
+        .route("/live", get(|| async { "live\n" }))
+        .layer(middleware::from_fn(check_host))
+        .with_state(shared)
+}
+
+/// Whether a request was meant for this port, and not for a name that a web page made up for
+/// it: an address or `localhost` cannot be rebound.
+fn is_own_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return false;
+    };
+    let Ok(host) = host.to_str() else {
+        return false;
+    };
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+async fn check_host(request: Request<Body>, next: Next) -> Response {
+    if is_own_host(request.headers()) {
+        return next.run(request).await;
+    }
+    let text = "the admin port answers to addresses and localhost alone\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let form = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (form, shared.metrics.render()).into_response()
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    match shared.issuer.check_clock(SystemTime::now()) {
+        Ok(()) => "ready\n".into_response(),
+        Err(error) => {
+            let text = format!("not ready: no certificates can be issued: {error}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_hosts() {
+        let own = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            is_own_host(&headers)
+        };
+        for host in [
+            "127.0.0.1:7801",
+            "localhost:7801",
+            "LOCALHOST",
+            "[::1]:7801",
+            "10.0.0.1",
+        ] {
+            assert!(own(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "",
+            "127.0.0.1.evil.example",
+        ] {
+            assert!(!own(host), "{host}");
+        }
+        assert!(!is_own_host(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,141 @@
+//! Discovery's own certificate, renewed by itself, and the administrator's.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mesh_policy::identity::Identity;
+use mesh_tls::config::{self, ClientCertificates};
+use mesh_tls::credentials::{Credentials, UnfitCredentials};
+use mesh_tls::issuer::{Issuer, IssuingRefused, Template};
+use mesh_tls::pem;
+use mesh_tls::request::{InvalidKey, InvalidRequest, KeyPair};
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::client::kubeconfig::Kubeconfig;
+use crate::config::Config;
+
+/// How long the administrator's certificate counts, unless the issuer ends sooner.
+const ADMIN_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// How soon a failed renewal is tried again, and the shortest time between two.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The server's own certificate.
+#[derive(Debug)]
+pub(crate) struct Own {
+    issuer: Arc<Issuer>,
+    template: Template,
+    not_after: SystemTime,
+    tls: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl Own {
+    pub(crate) fn issue(
+        issuer: Arc<Issuer>,
+        config: &Config,
+        now: SystemTime,
+    ) -> Result<Self, OwnCertificateError> {
+        let template = Template {
+            ttl: config.leaf_ttl,
+            dns_names: config.dns_names(),
+            addresses: config.addresses(),
+        };
+        let credentials = credentials(&issuer, &template, now)?;
+        let tls = config::server(&credentials, ClientCertificates::Optional);
+        Ok(Self {
+            issuer,
+            template,
+            not_after: credentials.not_after(),
+            tls: watch::Sender::new(tls),
+        })
+    }
+
+    /// What the next handshake runs.
+    pub(crate) fn follow(&self) -> watch::Receiver<Arc<ServerConfig>> {
+        self.tls.subscribe()
+    }
+
+    /// Issues a new one, with a new key, at half the life of the last.
+    pub(crate) async fn keep_fresh(mut self, mut ending: watch::Receiver<bool>) {
+        loop {
+            let left = self.not_after.duration_since(SystemTime::now());
+            let wait = (left.unwrap_or_default() / 2).max(RETRY.min(self.template.ttl / 2));
+            tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            match credentials(&self.issuer, &self.template, SystemTime::now()) {
+                Ok(credentials) => {
+                    self.not_after = credentials.not_after();
+                    self.tls
+                        .send_replace(config::server(&credentials, ClientCertificates::Optional));
+                }
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "discovery cannot renew its own certificate");
+                }
+            }
+        }
+    }
+}
+
+fn credentials(
+    issuer: &Issuer,
+    template: &Template,
+    now: SystemTime,
+) -> Result<Credentials, OwnCertificateError> {
+    let identity = Identity::discovery(issuer.domain());
+    let key = KeyPair::generate()?;
+    let issued = issuer.issue(&key.signing_request()?, &identity, template, now)?;
+    let mut chain = issued.chain;
+    // Who joins looks for the root whose hash its token carries.
+    chain.extend(issuer.bundle().certificates().first().cloned());
+    Ok(Credentials::new(
+        key,
+        chain,
+        issuer.bundle().clone().into(),
+        now,
+    )?)
+}
+
+/// The administrator's credentials for the server at `url`, as text for a private file.
+pub(crate) fn kubeconfig(
+    issuer: &Issuer,
+    url: String,
+    now: SystemTime,
+) -> Result<Zeroizing<String>, OwnCertificateError> {
+    let template = Template {
+        ttl: ADMIN_TTL,
+        ..Template::default()
+    };
+    let identity = Identity::admin(issuer.domain());
+    let key = KeyPair::generate()?;
+    let issued = issuer.issue(&key.signing_request()?, &identity, &template, now)?;
+    let kubeconfig = Kubeconfig {
+        server: url,
+        anchors: issuer.bundle().to_pem(),
+        chain: pem::write(&issued.chain),
+        key: key.to_pem(),
+        namespace: "default".to_owned(),
+    };
+    Ok(kubeconfig.to_yaml())
+}
+
+/// Why discovery cannot have a certificate of its own.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OwnCertificateError {
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] InvalidKey),
+    /// No request.
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    /// The issuer refuses.
+    #[error(transparent)]
+    Issuer(#[from] IssuingRefused),
+    /// Nobody would believe it.
+    #[error(transparent)]
+    Unfit(#[from] UnfitCredentials),
+}

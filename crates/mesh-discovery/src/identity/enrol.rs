@@ -1,0 +1,255 @@
+//! A reason becomes a certificate.
+//!
+//! Identity comes from the attestation alone; of the signing request only the key
+//! counts. The use of a token and the record of what was issued for it are one
+//! commit, so that no crash and no race makes two of one (J02, J03). A process whose
+//! answer was lost asks again with the same key and gets the same certificate.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use mesh_policy::identity::Identity;
+use mesh_policy::plan::enrol::EnrolResponse;
+use mesh_policy::token::{JoinToken, RootHash};
+use mesh_tls::issuer::{Issued, Issuer, IssuingRefused, Template};
+use mesh_tls::request::{InvalidRequest, SigningRequest};
+use serde::{Deserialize, Serialize};
+
+use super::grant::{self, Grant};
+use super::token::{self, TokenRecord, UselessToken, seconds};
+use crate::store::{CommitError, Expect, SharedStore, Unavailable, Write};
+
+/// How long the same key gets the same certificate again for a used token.
+const REPLAY: Duration = Duration::from_secs(60);
+/// How often a commit that lost against another replica is decided anew.
+const ATTEMPTS: usize = 16;
+const ISSUED: &str = "issued/";
+
+/// Issues certificates.
+#[derive(Debug)]
+pub(crate) struct Enroller {
+    store: SharedStore,
+    issuer: Arc<Issuer>,
+    root: RootHash,
+    ttl: Duration,
+    /// Within one replica uses of tokens wait for each other, instead of each deciding anew.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What was issued for a token, kept as long as it can be asked for again.
+#[derive(Debug, Serialize, Deserialize)]
+struct IssuedRecord {
+    /// In seconds since the Unix epoch.
+    at: u64,
+    response: EnrolResponse,
+}
+
+impl Enroller {
+    pub(crate) fn new(
+        store: SharedStore,
+        issuer: Arc<Issuer>,
+        root: RootHash,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            store,
+            issuer,
+            root,
+            ttl,
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// A certificate for who shows a join token.
+    pub(crate) async fn join(
+        &self,
+        token: &str,
+        csr: &[u8],
+        now: SystemTime,
+    ) -> Result<EnrolResponse, EnrolError> {
+        let token: JoinToken = token.parse().map_err(|_| UselessToken::Malformed)?;
+        if *token.root() != self.root {
+            return Err(UselessToken::OtherRoot.into());
+        }
+        let _turn = self.turn.lock().await;
+        for _ in 0..ATTEMPTS {
+            match self.try_join(&token, csr, now).await {
+                Err(EnrolError::Refused(CommitError::Conflict(_))) => {}
+                decided => return decided,
+            }
+        }
+        Err(EnrolError::Busy)
+    }
+
+    async fn try_join(
+        &self,
+        token: &JoinToken,
+        csr: &[u8],
+        now: SystemTime,
+    ) -> Result<EnrolResponse, EnrolError> {
+        let found = self.store.get(&token::key(token.id())).await?;
+        let found = found.ok_or(UselessToken::Unknown)?;
+        let record = TokenRecord::from_json(&found.value).ok_or(UselessToken::Unknown)?;
+        record.check(token, seconds(now))?;
+        let request = SigningRequest::from_der(csr)?;
+        let issued_key = issued_key(token.id(), &request.public_key_hash());
+        if let Some(response) = self.replay(&issued_key, now).await? {
+            return Ok(response);
+        }
+        let used = record.used()?;
+
+        let response = self.sign(&record.identity, &request, now)?;
+        let issued = IssuedRecord {
+            at: seconds(now),
+            response,
+        };
+        let issued_json = serde_json::to_vec(&issued).expect("a record has string keys");
+        let writes = vec![
+            Write::put(found.key, used.to_json()).expecting(Expect::Revision(found.revision)),
+            // One key that joins again after its minute takes another use of the token.
+            Write::put(issued_key, issued_json),
+            self.grant(&record).await?,
+        ];
+        self.store.commit(writes).await?;
+        Ok(issued.response)
+    }
+
+    /// The certificate that this key got for this token a moment ago.
+    async fn replay(
+        &self,
+        issued_key: &str,
+        now: SystemTime,
+    ) -> Result<Option<EnrolResponse>, EnrolError> {
+        let Some(record) = self.store.get(issued_key).await? else {
+            return Ok(None);
+        };
+        let issued = serde_json::from_slice::<IssuedRecord>(&record.value).ok();
+        let now = seconds(now);
+        let fresh = issued.filter(|issued| now < issued.at.saturating_add(REPLAY.as_secs()));
+        Ok(fresh.map(|issued| EnrolResponse {
+            now,
+            ..issued.response
+        }))
+    }
+
+    /// Adds what the token grants to what the identity may serve already.
+    async fn grant(&self, token: &TokenRecord) -> Result<Write, EnrolError> {
+        let key = grant::key(&token.identity, self.issuer.domain());
+        let key = key.ok_or_else(|| EnrolError::UnknownIdentity(token.identity.clone()))?;
+        let found = self.store.get(&key).await?;
+        let (before, expect) = match &found {
+            None => (Grant::default(), Expect::Absent),
+            Some(record) => (
+                serde_json::from_slice(&record.value).unwrap_or_default(),
+                Expect::Revision(record.revision),
+            ),
+        };
+        let after = before.with(&Grant::of_token(&token.serves));
+        let json = serde_json::to_vec(&after).expect("a grant has string keys");
+        Ok(Write::put(key, json).expecting(expect))
+    }
+
+    /// A certificate for who has one already: the same identity, and the key of `csr`.
+    pub(crate) async fn renew(
+        &self,
+        identity: &Identity,
+        csr: &[u8],
+        now: SystemTime,
+    ) -> Result<EnrolResponse, EnrolError> {
+        let known = grant::find(&*self.store, identity, self.issuer.domain()).await?;
+        if known.is_none() {
+            return Err(EnrolError::UnknownIdentity(identity.clone()));
+        }
+        self.sign(identity, &SigningRequest::from_der(csr)?, now)
+    }
+
+    fn sign(
+        &self,
+        identity: &Identity,
+        request: &SigningRequest,
+        now: SystemTime,
+    ) -> Result<EnrolResponse, EnrolError> {
+        let template = Template {
+            ttl: self.ttl,
+            ..Template::default()
+        };
+        let Issued {
+            chain,
+            serial,
+            not_after,
+        } = self.issuer.issue(request, identity, &template, now)?;
+        let not_after = seconds(not_after);
+        let key = hex(&request.public_key_hash());
+        tracing::info!(%identity, serial, key, not_after, "a certificate was issued");
+        let anchors = self.issuer.bundle().certificates();
+        Ok(EnrolResponse {
+            identity: identity.clone(),
+            chain: chain.iter().map(|der| STANDARD.encode(der)).collect(),
+            anchors: anchors.iter().map(|der| STANDARD.encode(der)).collect(),
+            not_after,
+            now: seconds(now),
+        })
+    }
+
+    /// Forgets what cannot be asked for again.
+    pub(crate) async fn sweep(&self, now: SystemTime) -> Result<(), EnrolError> {
+        let before = seconds(now).saturating_sub(REPLAY.as_secs());
+        let listing = self.store.list(ISSUED).await?;
+        let old = listing.records.into_iter().filter(|record| {
+            serde_json::from_slice::<IssuedRecord>(&record.value)
+                .map_or(true, |issued| issued.at < before)
+        });
+        let writes = old
+            .map(|record| Write::delete(record.key).expecting(Expect::Revision(record.revision)));
+        self.store.commit(writes.collect()).await?;
+        Ok(())
+    }
+}
+
+fn issued_key(token: &str, key: &RootHash) -> String {
+    format!("{ISSUED}{token}/{}", hex(key))
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string succeeds");
+        text
+    })
+}
+
+/// Why nobody got a certificate.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    /// The one text for every useless token; its source is for the log alone.
+    #[error(
+        "the join token is refused: it may be mistyped, expired, used already, revoked, or made by another discovery; make a new one with `mesh token create`"
+    )]
+    Token(#[from] UselessToken),
+    #[error(transparent)]
+    Request(#[from] InvalidRequest),
+    #[error(
+        "{0} is not known here (a memory store forgets when discovery restarts): join again with a token"
+    )]
+    UnknownIdentity(Identity),
+    #[error("no certificate can be issued: see the server's log")]
+    Issuer(#[from] IssuingRefused),
+    #[error("others joined with this token at the same time, again and again: try again")]
+    Busy,
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    #[error("the store refused the commit: try again")]
+    Refused(#[source] CommitError),
+}
+
+impl From<CommitError> for EnrolError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Unavailable(error) => Self::Unavailable(error),
+            error => Self::Refused(error),
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Who gets an identity, and what it may serve.
+//!
+//! ```text
+//! admin ─▶ token ─▶ (a process shows it once) ─▶ enrol ─▶ certificate
+//!            │                                     │
+//!            └─ tokens/<id>     identities/<ns>/<account> (grant), issued/<token>/<key>
+//! ```
+//!
+//! - [`custody`]: where the CA's keys lie, and how they are kept from others.
+//! - [`token`]: the right to join, made by an admin.
+//! - [`enrol`]: a token or a certificate becomes a certificate.
+//! - [`grant`]: what an identity may serve.
+
+pub mod certificate;
+pub mod custody;
+pub(crate) mod enrol;
+pub(crate) mod grant;
+mod private_file;
+pub(crate) mod routes;
+pub mod token;

@@ -1,0 +1,129 @@
+//! What discovery counts of itself, with handles made once at the start.
+
+use metrics::{Counter, Gauge, Key, KeyName, Metadata, Recorder, SharedString};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Discovery's own metrics. Each server has its own, so that several fit into one process.
+pub(crate) struct Metrics {
+    handle: PrometheusHandle,
+    /// Connections that are open now.
+    pub(crate) connections: Gauge,
+    /// TLS handshakes that made no connection.
+    pub(crate) handshakes_refused: Counter,
+    /// Certificates that were given to processes.
+    pub(crate) certificates_issued: Counter,
+    /// Requests for a certificate that were refused.
+    pub(crate) enrolments_refused: Counter,
+    /// Watches that are open now.
+    pub(crate) watches: Gauge,
+    /// Watches whose connection was lost and whose endpoints have left.
+    pub(crate) watches_expired: Counter,
+    /// Parts of plans that processes reported as not understood.
+    pub(crate) rejections: Counter,
+    /// The revision that is being told.
+    pub(crate) revision: Gauge,
+    /// Endpoints that are registered.
+    pub(crate) endpoints: Gauge,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        Self {
+            handle: recorder.handle(),
+            connections: gauge(
+                &recorder,
+                "mesh_discovery_connections",
+                "Connections that are open.",
+            ),
+            handshakes_refused: counter(
+                &recorder,
+                "mesh_discovery_handshakes_refused_total",
+                "TLS handshakes that made no connection.",
+            ),
+            certificates_issued: counter(
+                &recorder,
+                "mesh_discovery_certificates_issued_total",
+                "Certificates given to processes, repeated answers included.",
+            ),
+            enrolments_refused: counter(
+                &recorder,
+                "mesh_discovery_enrolments_refused_total",
+                "Requests for a certificate that were refused.",
+            ),
+            watches: gauge(
+                &recorder,
+                "mesh_discovery_watches",
+                "Watches that are open.",
+            ),
+            watches_expired: counter(
+                &recorder,
+                "mesh_discovery_watches_expired_total",
+                "Watches that ended and were not taken up again within the grace.",
+            ),
+            rejections: counter(
+                &recorder,
+                "mesh_discovery_rejections_total",
+                "Parts of plans that processes reported as not understood.",
+            ),
+            revision: gauge(
+                &recorder,
+                "mesh_discovery_revision",
+                "The store's revision that watches are told.",
+            ),
+            endpoints: gauge(
+                &recorder,
+                "mesh_discovery_endpoints",
+                "Endpoints that are registered.",
+            ),
+        }
+    }
+
+    /// The text form that Prometheus reads.
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics(..)")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new(
+    "mesh_discovery",
+    metrics::Level::INFO,
+    Some("mesh_discovery"),
+);
+
+fn counter(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Counter {
+    let key = KeyName::from_const_str(name);
+    recorder.describe_counter(key, None, SharedString::const_str(help));
+    recorder.register_counter(&Key::from_static_name(name), &METADATA)
+}
+
+fn gauge(recorder: &PrometheusRecorder, name: &'static str, help: &'static str) -> Gauge {
+    let key = KeyName::from_const_str(name);
+    recorder.describe_gauge(key, None, SharedString::const_str(help));
+    recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_there_before_anything_happens() {
+        let text = Metrics::new().render();
+        for name in [
+            "connections",
+            "handshakes_refused_total",
+            "certificates_issued_total",
+            "watches",
+            "revision",
+        ] {
+            assert!(text.contains(&format!("mesh_discovery_{name} 0")), "{text}");
+        }
+    }
+}

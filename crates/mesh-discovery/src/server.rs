@@ -1,0 +1,251 @@
+//! All of discovery, put together: what the binary runs and tests embed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::{Router, middleware};
+use mesh_policy::identity::TrustDomain;
+use mesh_policy::token::{JoinToken, RootHash};
+use mesh_tls::anchors::{InvalidAnchor, root_hash};
+use mesh_tls::issuer::Issuer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, InvalidConfig, StoreKind};
+use crate::identity::certificate::{self, OwnCertificateError};
+use crate::identity::custody::{self, CustodyError};
+use crate::identity::enrol::Enroller;
+use crate::identity::token::{TokenError, Tokens};
+use crate::listen::{self, Listener};
+use crate::metrics::Metrics;
+use crate::store::{SharedStore, memory::Memory};
+use crate::wire::TokenRequest;
+use crate::{access, admin, identity};
+
+/// How often what nobody can use any more is removed from the store.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the handlers of all paths share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) issuer: Arc<Issuer>,
+    pub(crate) enroller: Enroller,
+    pub(crate) tokens: Tokens,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+pub(crate) type Shared = Arc<State>;
+
+/// A running discovery server.
+///
+/// It runs on the runtime that started it. Dropping it cuts everything off; [`Server::shutdown`]
+/// lets requests finish.
+///
+/// ```no_run
+/// use mesh_discovery::wire::TokenRequest;
+/// use mesh_discovery::{Config, Server};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::start(Config::default()).await?;
+/// let request = TokenRequest::new("shop".parse()?, "web".parse()?);
+/// let token = server.create_token(&request).await?;
+/// println!("MESH_DISCOVERY=https://{} MESH_TOKEN={}", server.address(), token.reveal());
+/// server.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    root_hash: RootHash,
+    domain: TrustDomain,
+    kubeconfig: PathBuf,
+    shared: Shared,
+    ending: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Starts a server; once this returns, it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] when the configuration, the CA's files or the ports cannot be used.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        config.check()?;
+        let now = SystemTime::now();
+        let issuer = custody::load_or_create(&config.data_dir, &config.trust_domain, now)?;
+        let issuer = Arc::new(issuer);
+        let root_hash = root_hash(&issuer.bundle().certificates()[0])?;
+        let store: SharedStore = match config.store {
+            StoreKind::Memory => Arc::new(Memory::new()),
+        };
+        let tcp = bind(config.listen).await?;
+        let admin_tcp = bind(config.admin).await?;
+        let address = local(&tcp, config.listen)?;
+        let admin_address = local(&admin_tcp, config.admin)?;
+        let kubeconfig = config.data_dir.join("admin.kubeconfig");
+        let text = certificate::kubeconfig(&issuer, config.url(address), now)?;
+        custody::write_private(&kubeconfig, &text)?;
+        let certificate = certificate::Own::issue(Arc::clone(&issuer), &config, now)?;
+
+        let domain = config.trust_domain.clone();
+        let shared = Arc::new(State {
+            enroller: Enroller::new(
+                Arc::clone(&store),
+                Arc::clone(&issuer),
+                root_hash,
+                config.leaf_ttl,
+            ),
+            tokens: Tokens::new(Arc::clone(&store), domain.clone(), root_hash),
+            metrics: Arc::new(Metrics::new()),
+            issuer,
+        });
+        let (ending, is_ending) = watch::channel(false);
+        let listener = Listener {
+            limits: config.limits,
+            domain: domain.clone(),
+            tls: certificate.follow(),
+            router: router(&shared),
+            metrics: Arc::clone(&shared.metrics),
+            ending: is_ending.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listen::run(tcp, listener));
+        tasks.spawn(admin::run(
+            admin_tcp,
+            Arc::clone(&shared),
+            is_ending.clone(),
+        ));
+        tasks.spawn(certificate.keep_fresh(is_ending.clone()));
+        tasks.spawn(sweep(Arc::clone(&shared), is_ending));
+        Ok(Self {
+            address,
+            admin_address,
+            root_hash,
+            domain,
+            kubeconfig,
+            shared,
+            ending,
+            tasks,
+        })
+    }
+
+    /// Where the HTTPS port listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the admin port listens.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What join tokens pin: SHA-256 of the root's public key.
+    #[must_use]
+    pub fn root_hash(&self) -> &RootHash {
+        &self.root_hash
+    }
+
+    /// The realm of the identities that it issues.
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// The administrator's credentials; `kubectl`, `mesh` and [`crate::client`] read them.
+    #[must_use]
+    pub fn kubeconfig_path(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Makes a join token, without the detour over HTTPS.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenError`] when the request is out of bounds or the store does not take it.
+    pub async fn create_token(&self, request: &TokenRequest) -> Result<JoinToken, TokenError> {
+        let (token, _) = self
+            .shared
+            .tokens
+            .create(request, SystemTime::now())
+            .await?;
+        Ok(token)
+    }
+
+    /// Ends the server: watches end, requests may finish for some seconds, then everything is closed.
+    pub async fn shutdown(mut self) {
+        self.ending.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+fn router(shared: &Shared) -> Router {
+    Router::new()
+        .merge(identity::routes::routes())
+        .fallback(access::nothing)
+        .with_state(Arc::clone(shared))
+        .layer(middleware::from_fn(access::check))
+}
+
+async fn sweep(shared: Shared, mut ending: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => return,
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+        }
+        let now = SystemTime::now();
+        if let Err(error) = shared.tokens.sweep(now).await {
+            tracing::warn!(%error, "ended tokens could not be removed");
+        }
+        if let Err(error) = shared.enroller.sweep(now).await {
+            tracing::warn!(%error, "old answers to enrolments could not be removed");
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Bind { address, source })
+}
+
+fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    tcp.local_addr()
+        .map_err(|source| StartError::Bind { address, source })
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The CA's files cannot be used.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    /// The root cannot be read.
+    #[error("the root certificate is refused")]
+    Root(#[from] InvalidAnchor),
+    /// The server's own certificate or the administrator's could not be issued.
+    #[error("discovery cannot issue its own certificates")]
+    Certificate(#[from] OwnCertificateError),
+    /// A port cannot be had.
+    #[error(
+        "cannot listen on {address}: another program may hold it; choose another, or 0 for any free one"
+    )]
+    Bind {
+        /// What was asked.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
