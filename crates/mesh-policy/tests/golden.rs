@@ -1,0 +1,445 @@
+//! Every wire form as one JSON document in `golden/`, held in both directions.
+//!
+//! Processes of different ages talk to each other, so a change here is a change
+//! of the protocol: a document is edited only together with a new capability or
+//! a new protocol version, never to make a test pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use mesh_policy::identity::Identity;
+use mesh_policy::name::{Label, ObjectRef, ServicePort};
+use mesh_policy::plan::PROTOCOL_VERSION;
+use mesh_policy::plan::endpoint::{Endpoint, EndpointSet, HttpVersions};
+use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse, Refusal};
+use mesh_policy::plan::inbound::{
+    AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan, PatternPlan,
+};
+use mesh_policy::plan::outbound::{
+    BackendPlan, HeaderPlan, MatchPlan, PathPlan, PortPlan, RoutePlan, RulePlan, ServicePlan,
+    TargetPlan, TimeoutsPlan,
+};
+use mesh_policy::plan::part::Part;
+use mesh_policy::plan::registration::Registration;
+use mesh_policy::plan::watch::{Change, Cursor, Event, Subscriptions, WatchRequest};
+use mesh_policy::report::{Rejection, Report};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const EVERY_KIND_OF_EVENT: [&str; 6] = [
+    include_str!("golden/event-welcome.json"),
+    include_str!("golden/event-service.json"),
+    include_str!("golden/event-service-unknown.json"),
+    include_str!("golden/event-endpoints-whole.json"),
+    include_str!("golden/event-inbound.json"),
+    include_str!("golden/event-heartbeat.json"),
+];
+
+/// `value` is written as `document`, byte for byte, and read back from it.
+fn agree<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T, document: &str) {
+    let mut written = serde_json::to_string_pretty(value).expect("wire types have string keys");
+    written.push('\n');
+    assert_eq!(written, document, "the written form changed:\n{written}");
+    let read: T = serde_json::from_str(document).expect("a golden document is well formed");
+    assert_eq!(&read, value, "the document is read differently");
+}
+
+fn object(group: &str, kind: &str, name: &str) -> ObjectRef {
+    ObjectRef {
+        group: group.into(),
+        kind: kind.into(),
+        namespace: "shop".into(),
+        name: name.into(),
+    }
+}
+
+fn web() -> Identity {
+    let web = "spiffe://mesh.local/ns/shop/sa/web".parse();
+    web.expect("it is a SPIFFE ID")
+}
+
+fn port(text: &str) -> ServicePort {
+    text.parse().expect("it names a port")
+}
+
+fn label(text: &str) -> Label {
+    text.parse().expect("it is a DNS label")
+}
+
+fn cursor() -> Cursor {
+    Cursor {
+        store: "k3v9".into(),
+        revision: 42,
+    }
+}
+
+fn event(change: Change) -> Event {
+    Event {
+        cursor: cursor(),
+        change,
+    }
+}
+
+fn labels() -> BTreeMap<String, String> {
+    [("app", "api"), ("version", "v1")]
+        .map(|(name, value)| (name.into(), value.into()))
+        .into()
+}
+
+fn stable() -> Endpoint {
+    Endpoint {
+        address: ([10, 0, 0, 7], 8443).into(),
+        identity: "spiffe://mesh.local/ns/shop/sa/api".parse().ok(),
+        http: HttpVersions::Http2,
+        weight: 100,
+        workload: "api".into(),
+        instance: "api-1".into(),
+        zone: Some("a".into()),
+    }
+}
+
+fn plain() -> Endpoint {
+    Endpoint {
+        address: "[fd00::7]:8080".parse().expect("it is an address"),
+        identity: None,
+        http: HttpVersions::Both,
+        weight: 0,
+        workload: "legacy".into(),
+        instance: "legacy-1".into(),
+        zone: None,
+    }
+}
+
+fn endpoints<const N: usize>(endpoints: [(&str, Endpoint); N]) -> EndpointSet {
+    let named = endpoints.map(|(id, endpoint)| (id.to_owned(), endpoint));
+    EndpointSet(named.into())
+}
+
+#[test]
+fn enrolment_keeps_its_form() {
+    let enrol = |attestation| EnrolRequest {
+        version: PROTOCOL_VERSION,
+        csr: "MIG5".into(),
+        attestation,
+    };
+    agree(
+        &enrol(Attestation::JoinToken("mj1.id.secret.root".into())),
+        include_str!("golden/enrol-join-token.json"),
+    );
+    agree(
+        &enrol(Attestation::Certificate),
+        include_str!("golden/enrol-certificate.json"),
+    );
+    agree(
+        &EnrolResponse {
+            identity: web(),
+            chain: vec!["MIIBleaf".into(), "MIIBissuer".into()],
+            anchors: vec!["MIIBroot".into()],
+            not_after: 1_800_086_400,
+            now: 1_800_000_000,
+        },
+        include_str!("golden/enrol-response.json"),
+    );
+    agree(
+        &Refusal {
+            error: "unknown-watch".into(),
+            message: "this replica holds no watch w1; open a new one".into(),
+        },
+        include_str!("golden/refusal.json"),
+    );
+}
+
+#[test]
+fn a_watch_is_opened_and_changed_in_one_form() {
+    let subscriptions = Subscriptions {
+        services: BTreeSet::from(["api.shop".parse().unwrap()]),
+        inbound: ["web.shop", "web.shop:8080"]
+            .map(|address| address.parse().unwrap())
+            .into(),
+        resend: BTreeSet::from([port("api-stable.shop:80")]),
+    };
+    agree(&subscriptions, include_str!("golden/subscriptions.json"));
+    agree(
+        &WatchRequest {
+            version: PROTOCOL_VERSION,
+            capabilities: ["authorization/1", "inbound/1", "route/1"]
+                .map(Into::into)
+                .into(),
+            library: "0.1.0".into(),
+            workload: "web".into(),
+            instance: "web-1".into(),
+            labels: labels(),
+            admin: Some("127.0.0.1:4191".into()),
+            resume: Some(cursor()),
+            subscriptions,
+        },
+        include_str!("golden/watch-request.json"),
+    );
+    agree(
+        &WatchRequest {
+            version: PROTOCOL_VERSION,
+            capabilities: BTreeSet::new(),
+            library: "0.1.0".into(),
+            workload: "web".into(),
+            instance: "web-1".into(),
+            labels: BTreeMap::new(),
+            admin: None,
+            resume: None,
+            subscriptions: Subscriptions::default(),
+        },
+        include_str!("golden/watch-request-least.json"),
+    );
+}
+
+#[test]
+fn welcome_and_heartbeat_keep_their_form() {
+    agree(
+        &event(Change::Welcome {
+            watch: "w1".into(),
+            replica: "discovery-0".into(),
+            now: 1_800_000_000,
+            reset: true,
+        }),
+        include_str!("golden/event-welcome.json"),
+    );
+    agree(
+        &event(Change::Heartbeat { now: 1_800_000_010 }),
+        include_str!("golden/event-heartbeat.json"),
+    );
+}
+
+fn canary_rule() -> RulePlan {
+    let exact_get = MatchPlan {
+        path: Some(PathPlan::Exact("/orders".into())),
+        method: Some("GET".into()),
+        headers: vec![HeaderPlan {
+            name: "x-canary".into(),
+            exact: "yes".into(),
+        }],
+    };
+    let prefix = MatchPlan {
+        path: Some(PathPlan::Prefix("/orders/".into())),
+        ..MatchPlan::default()
+    };
+    RulePlan {
+        name: Some("canary".into()),
+        matches: vec![exact_get, prefix],
+        backends: vec![
+            BackendPlan {
+                weight: 95,
+                target: TargetPlan::Service(port("api-stable.shop:80")),
+            },
+            BackendPlan {
+                weight: 5,
+                target: TargetPlan::Invalid {
+                    name: "api-canary.shop".into(),
+                    reason: "BackendNotFound".into(),
+                    message: "apply the Service api-canary.shop".into(),
+                },
+            },
+        ],
+        timeouts: TimeoutsPlan {
+            request_ms: Some(1_500),
+        },
+    }
+}
+
+#[test]
+fn the_routes_of_a_service_keep_their_form() {
+    let written = RoutePlan {
+        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
+        rules: vec![canary_rule()],
+    };
+    let default = RoutePlan {
+        source: ObjectRef::builtin("default"),
+        rules: vec![RulePlan {
+            backends: vec![BackendPlan {
+                weight: 1,
+                target: TargetPlan::Service(port("api.shop:8080")),
+            }],
+            ..RulePlan::default()
+        }],
+    };
+    let governed_by = |port, route| PortPlan {
+        port,
+        routes: vec![Part::new("route/1", route)],
+    };
+    agree(
+        &event(Change::Service {
+            service: "api.shop".parse().unwrap(),
+            plan: Some(ServicePlan {
+                ports: vec![governed_by(80, written), governed_by(8080, default)],
+            }),
+        }),
+        include_str!("golden/event-service.json"),
+    );
+    agree(
+        &event(Change::Service {
+            service: "nobody.shop".parse().unwrap(),
+            plan: None,
+        }),
+        include_str!("golden/event-service-unknown.json"),
+    );
+}
+
+#[test]
+fn endpoints_keep_their_form_whole_and_as_a_change() {
+    let first = endpoints([("e1", stable()), ("e2", plain())]);
+    let second = endpoints([
+        ("e1", stable()),
+        (
+            "e3",
+            Endpoint {
+                http: HttpVersions::Http1,
+                ..plain()
+            },
+        ),
+    ]);
+    let told = |delta| {
+        event(Change::Endpoints {
+            port: port("api-stable.shop:80"),
+            delta,
+        })
+    };
+    agree(
+        &told(first.whole()),
+        include_str!("golden/event-endpoints-whole.json"),
+    );
+    agree(
+        &told(first.delta(&second)),
+        include_str!("golden/event-endpoints-delta.json"),
+    );
+}
+
+#[test]
+fn the_policy_of_a_listener_keeps_its_form() {
+    let grant = |source, client| AuthorizationPlan {
+        source,
+        effect: EffectPlan::Allow,
+        networks: Vec::new(),
+        client,
+    };
+    let web_from_inside = AuthorizationPlan {
+        networks: vec![NetworkPlan {
+            cidr: "10.0.0.0/8".into(),
+            except: vec!["10.9.0.0/16".into()],
+        }],
+        ..grant(
+            object("policy.linkerd.io", "AuthorizationPolicy", "web"),
+            ClientPlan::Identities {
+                exact: BTreeSet::from([web()]),
+                patterns: vec![PatternPlan {
+                    trust_domain: "mesh.local".parse().ok(),
+                    namespace: Some(label("ops")),
+                    account: Some(label("probe")),
+                }],
+            },
+        )
+    };
+    let any_identity = ClientPlan::Identities {
+        exact: BTreeSet::new(),
+        patterns: vec![PatternPlan::default()],
+    };
+    let audited = AuthorizationPlan {
+        effect: EffectPlan::Audit,
+        ..grant(ObjectRef::builtin("audit"), ClientPlan::Anyone)
+    };
+    let authenticated = grant(ObjectRef::builtin("all-authenticated"), any_identity);
+    let plan = InboundPlan {
+        port: port("api.shop:80"),
+        server: object("policy.linkerd.io", "Server", "api"),
+        http: HttpVersions::Both,
+        authorizations: [web_from_inside, authenticated, audited]
+            .map(|grant| Part::new("authorization/1", grant))
+            .into(),
+        request_body_idle_ms: Some(0),
+    };
+    agree(
+        &event(Change::Inbound {
+            serves: "api.shop".parse().unwrap(),
+            plan: Part::new("inbound/1", plan),
+        }),
+        include_str!("golden/event-inbound.json"),
+    );
+}
+
+#[test]
+fn what_a_process_tells_keeps_its_form() {
+    agree(
+        &Registration {
+            watch: "w1".into(),
+            serves: "api.shop:8080".parse().unwrap(),
+            address: ([10, 0, 0, 7], 8443).into(),
+            workload: "api".into(),
+            instance: "api-1".into(),
+            labels: labels(),
+            zone: Some("a".into()),
+            weight: 100,
+        },
+        include_str!("golden/registration.json"),
+    );
+    agree(
+        &Report {
+            watch: "w1".into(),
+            library: "0.1.0".into(),
+            applied: cursor(),
+            rejections: vec![Rejection {
+                subject: "api.shop:80".into(),
+                why: "the plan requires \"route/9\", which this version lacks".into(),
+            }],
+        },
+        include_str!("golden/report.json"),
+    );
+}
+
+#[test]
+fn an_event_of_tomorrow_is_passed_over_and_its_cursor_kept() {
+    for json in [
+        r#"{"store":"k3v9","revision":42,"event":"tap"}"#,
+        r#"{"store":"k3v9","revision":42,"event":"tap","id":7,"match":{"path":["/"]}}"#,
+        r#"{"event":"tap","plan":null,"revision":42,"store":"k3v9"}"#,
+    ] {
+        let read: Event = serde_json::from_str(json).unwrap();
+        assert_eq!(read, event(Change::Unknown), "{json}");
+    }
+}
+
+#[test]
+fn a_field_of_tomorrow_is_passed_over() {
+    for document in EVERY_KIND_OF_EVENT {
+        let today: Event = serde_json::from_str(document).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(document).unwrap();
+        json["tomorrow"] = serde_json::json!({"a": [1]});
+        let read: Event = serde_json::from_value(json).unwrap();
+        assert_eq!(read, today);
+    }
+}
+
+#[test]
+fn an_event_that_lacks_what_it_needs_is_an_error_and_never_unknown() {
+    for json in [
+        r#"{"store":"k3v9","revision":42}"#,
+        r#"{"store":"k3v9","event":"heartbeat","now":1}"#,
+        r#"{"store":"k3v9","revision":42,"event":"heartbeat"}"#,
+        r#"{"store":"k3v9","revision":42,"event":"endpoints","port":"api.shop:80"}"#,
+        r#"{"store":"k3v9","revision":42,"event":"inbound","serves":"api.shop"}"#,
+    ] {
+        assert!(serde_json::from_str::<Event>(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn z16_a_requirement_of_tomorrow_closes_the_part_that_has_it_and_no_other() {
+    let document = include_str!("golden/event-service.json");
+    let newer = document.replacen("\"route/1\"", "\"route/1\", \"route/9\"", 1);
+    let read: Event = serde_json::from_str(&newer).unwrap();
+    let Change::Service {
+        plan: Some(plan), ..
+    } = read.change
+    else {
+        panic!("the event is no service: {:?}", read.change);
+    };
+    let understood = |port: &PortPlan| port.routes[0].understood().is_ok();
+    let closed: Vec<_> = plan.ports.iter().map(|port| !understood(port)).collect();
+    assert_eq!(closed, [true, false]);
+}
