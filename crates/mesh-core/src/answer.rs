@@ -6,7 +6,7 @@
 
 use std::error::Error;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::{Body, layers};
@@ -143,7 +143,12 @@ pub trait Caused: Error + 'static {
 type Lookup = fn(&(dyn Error + 'static)) -> Option<Cause>;
 
 /// Every error type that has an answer of its own.
-const KNOWN: &[Lookup] = &[of::<layers::deadline::Late>, of::<layers::panic::Panicked>];
+const KNOWN: &[Lookup] = &[
+    of::<layers::authorize::Refused>,
+    of::<layers::body_silence::BodySilent>,
+    of::<layers::deadline::Late>,
+    of::<layers::panic::Panicked>,
+];
 
 fn of<E: Caused>(error: &(dyn Error + 'static)) -> Option<Cause> {
     error.downcast_ref::<E>().map(Caused::cause)
@@ -201,9 +206,6 @@ pub fn respond(
     let headers = response.headers_mut();
     if audience != Audience::Stranger {
         headers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));
-    }
-    if cause == Cause::BodySilent {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -10,6 +10,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`inbound`] | what a request passes before the application sees it, in order |
 //! | [`config`] | what a process tells the mesh |
 //! | [`layers`] | the steps of the stacks, each usable alone |
 //! | [`transport`] | connections: accepted, detected, limited, drained |
@@ -17,11 +18,14 @@
 //! | [`peer`] | who is at the other end |
 //! | [`answer`] | the one table from an error to what the caller is told |
 //! | [`telemetry`] | the recorder and the handles of every series |
+//! | [`admin`] | `/metrics`, `/ready`, `/live` and `/plan` |
 
+pub mod admin;
 pub mod answer;
 mod body;
 pub mod config;
 pub mod context;
+pub mod inbound;
 pub mod layers;
 pub mod peer;
 pub mod telemetry;

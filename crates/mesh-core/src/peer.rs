@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use mesh_policy::identity::Identity;
+use mesh_tls::handshake::TlsFacts;
 
 /// The other end of the connection a request came on: a request extension, and
 /// with the feature `axum` an extractor.
@@ -16,21 +17,22 @@ pub struct Peer(Arc<Facts>);
 #[derive(Debug)]
 struct Facts {
     address: SocketAddr,
-    identity: Option<Identity>,
+    tls: Option<TlsFacts>,
     client_id: Option<HeaderValue>,
 }
 
 impl Peer {
     /// A peer at `address`, with what its handshake proved; `None` for plaintext.
     #[must_use]
-    pub fn new(address: SocketAddr, identity: Option<Identity>) -> Self {
+    pub fn new(address: SocketAddr, tls: Option<TlsFacts>) -> Self {
         // An identity's alphabet is a subset of a header value's.
-        let client_id = identity
+        let client_id = tls
             .as_ref()
+            .and_then(|tls| tls.peer.as_ref())
             .and_then(|identity| HeaderValue::from_str(identity.as_str()).ok());
         Self(Arc::new(Facts {
             address,
-            identity,
+            tls,
             client_id,
         }))
     }
@@ -38,7 +40,7 @@ impl Peer {
     /// Who the peer proved to be; `None` for plaintext.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
-        self.0.identity.as_ref()
+        self.tls()?.peer.as_ref()
     }
 
     /// The peer's socket.
@@ -47,9 +49,46 @@ impl Peer {
         self.0.address
     }
 
+    /// What the handshake agreed on; `None` for plaintext.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.0.tls.as_ref()
+    }
+
+    /// A peer at `address` that proved nothing.
+    #[must_use]
+    pub fn plaintext(address: SocketAddr) -> Self {
+        Self::new(address, None)
+    }
+
+    /// How logs and refusals call the peer: its identity, else its IP address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.identity() {
+            Some(identity) => identity.to_string(),
+            None => self.address().ip().to_string(),
+        }
+    }
+
     /// The identity as the value of `x-mesh-client-id`.
     pub(crate) fn client_id(&self) -> Option<&HeaderValue> {
         self.0.client_id.as_ref()
+    }
+}
+
+#[cfg(test)]
+impl Peer {
+    /// A peer that proved `identity`.
+    pub(crate) fn for_tests(identity: &str) -> Self {
+        let facts = TlsFacts {
+            version: "TLSv1.3",
+            suite: "TLS_AES_128_GCM_SHA256",
+            group: "X25519MLKEM768",
+            alpn: mesh_tls::config::Alpn::Http2,
+            peer: Some(identity.parse().expect("an identity")),
+            peer_not_after: None,
+        };
+        Self::new(SocketAddr::from(([10, 0, 0, 1], 1)), Some(facts))
     }
 }
 

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 use http::Request;
+use mesh_policy::deadline::remaining;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -47,7 +48,9 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline = context::with(|context| context.deadline);
-        let late = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let late = deadline.is_some_and(|deadline| {
+            remaining(deadline.into_std(), Instant::now().into_std()).is_none()
+        });
         if late {
             Either::Right(ready(Err(Late.into())))
         } else {

@@ -1,6 +1,14 @@
 //! The steps of the stacks: one middleware, one module, each usable alone.
 //!
-//! Their order is written in [`crate::inbound`] and `crate::outbound`.
+//! Their order is written in [`crate::inbound`] and `crate::outbound`. Inside a
+//! stack, what a request carries of its own wins over a layer's configuration.
 
+pub mod answer;
+pub mod authorize;
+pub mod body_silence;
+pub mod context;
 pub mod deadline;
+pub mod inbound_context;
+pub mod inbound_observe;
 pub mod panic;
+pub mod peer;

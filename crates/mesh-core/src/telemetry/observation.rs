@@ -114,6 +114,16 @@ pin_project! {
     }
 }
 
+impl<B> Observed<B> {
+    /// A body that nobody watches.
+    pub(crate) const fn unobserved(body: B) -> Self {
+        Self {
+            body,
+            observation: None,
+        }
+    }
+}
+
 impl<B: Body> Body for Observed<B> {
     type Data = B::Data;
     type Error = B::Error;

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use mesh_policy::classify::{Classification, classify};
 use metrics::{Counter, Histogram, Label};
 
 use super::recorder::{RESPONSE_LATENCY_MS, Recorder};
@@ -45,13 +46,11 @@ pub struct Outcome {
 
 impl Outcome {
     fn classification(&self) -> &'static str {
-        let failed = !self.error.is_empty()
-            || match (self.status, self.grpc_status) {
-                (_, Some(grpc)) => matches!(grpc, 2 | 4 | 7 | 13 | 14 | 15),
-                (Some(status), None) => status >= 500,
-                (None, None) => true,
-            };
-        if failed { "failure" } else { "success" }
+        match self.status {
+            Some(status) if self.error.is_empty() => classify(status, self.grpc_status),
+            _ => Classification::Failure,
+        }
+        .as_str()
     }
 }
 

@@ -1,5 +1,18 @@
 //! Connections: how they are accepted, told apart, limited and ended.
+//!
+//! ```text
+//!  accept ─▶ Rewind (first byte: TLS or not) ─▶ handshake ─▶ serve (hyper) ─▶ stack
+//!                                                              │
+//!  Connections ◀── Activity: requests in flight, heads begun ──┘
+//! ```
 
+pub(crate) mod accept;
+pub(crate) mod activity;
+pub(crate) mod connections;
+mod frames;
 mod limits;
+pub(crate) mod rewind;
+pub(crate) mod secure;
+pub(crate) mod serve;
 
 pub use limits::Limits;

@@ -1,0 +1,96 @@
+//! What a request passes before the application sees it.
+//!
+//! ```text
+//!  accept    one byte tells TLS from plaintext; TLS proves an identity
+//!    ▼
+//!  peer      who is calling: an extension and two headers; the wire names nobody
+//!  context   deadline, trace and criticality, from a caller that proved who it is
+//!  ruling    the policy of this moment, loaded once and kept by the request
+//!  observe   counts the request, and what became of it
+//!  answer    errors and panics of all below become responses
+//!  deadline  work that is late already is refused
+//!  route     (nothing yet)
+//!  authorize before the application sees a byte of the body
+//!  filters   (nothing yet)
+//!  limit     (nothing yet, but for silent request bodies)
+//!  fault     (nothing yet)
+//!    ▼
+//!  the application
+//! ```
+//!
+//! Steps that do nothing yet have their place and cost nothing.
+
+mod listener;
+mod policy;
+mod ruling;
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_layer::Identity;
+use tower_service::Service;
+
+use crate::layers::answer::AnswerLayer;
+use crate::layers::authorize::AuthorizeLayer;
+use crate::layers::body_silence::BodySilenceLayer;
+use crate::layers::deadline::DeadlineLayer;
+use crate::layers::inbound_context::InboundContextLayer;
+use crate::layers::inbound_observe::InboundObserveLayer;
+use crate::layers::panic::CatchPanicLayer;
+use crate::layers::peer::PeerLayer;
+use crate::{Body, BoxError, Peer};
+
+pub use listener::{InboundState, serve};
+pub use policy::{Open, Policy};
+pub use ruling::Ruling;
+use ruling::{Docket, RulingLayer};
+
+/// The steps between one connection and the application, outermost first.
+fn stack<A, B>(
+    app: A,
+    peer: Peer,
+    ruling: RulingLayer,
+    docket: &Docket,
+) -> impl Service<
+    Request<Body>,
+    Response = Response<impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ 'static
+where
+    A: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    A::Error: Into<BoxError>,
+    A::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let route = Identity::new();
+    let filters = Identity::new();
+    let limit = BodySilenceLayer::new(docket.limits().body_silence);
+    let fault = Identity::new();
+    ServiceBuilder::new()
+        .layer(PeerLayer::new(peer))
+        .layer(InboundContextLayer)
+        .layer(ruling)
+        .layer(InboundObserveLayer::by_ruling())
+        .layer(AnswerLayer)
+        .layer(CatchPanicLayer::new(docket.metrics().panics.clone()))
+        .layer(DeadlineLayer)
+        .layer(route)
+        .layer(AuthorizeLayer::by_ruling())
+        .layer(filters)
+        .layer(limit)
+        .layer(fault)
+        .service(
+            app.map_response(|response: Response<B>| response.map(Body::new))
+                .map_err(Into::into),
+        )
+}
+
+#[cfg(test)]
+mod tests;

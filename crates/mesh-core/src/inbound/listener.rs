@@ -1,0 +1,196 @@
+//! One served socket, from its first connection to the end of its drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tower_service::Service;
+
+use super::policy::Policy;
+use super::ruling::{Docket, RulingLayer};
+use crate::config::Inbound;
+use crate::peer::Peer;
+use crate::telemetry::inbound::ListenerMetrics;
+use crate::telemetry::{Recorder, Workload};
+use crate::transport::Limits;
+use crate::transport::accept::{Accepted, Listen, accept};
+use crate::transport::connections::{Connections, Ticket};
+use crate::transport::secure::{Demand, Secured, secure};
+use crate::transport::serve::serve as serve_connection;
+use crate::{Body, BoxError};
+
+/// What a listener is told from outside, also while it runs.
+#[derive(Clone, Debug)]
+pub struct InboundState {
+    /// Who the process is: each handshake takes what is current. It must require a client
+    /// certificate, as `mesh_tls::config::server` does.
+    pub credentials: Arc<ArcSwap<ServerConfig>>,
+    /// Who may call: each request takes what is current.
+    pub policy: Arc<ArcSwap<Policy>>,
+    /// What becomes of plaintext.
+    pub mode: Inbound,
+    /// How long and how much a client may keep the server waiting.
+    pub limits: Limits,
+    /// Where the series are registered.
+    pub recorder: Recorder,
+    /// Whose series they are.
+    pub workload: Workload,
+}
+
+/// Serves `app` on `listener` until `shutdown`, then drains: requests in flight finish within
+/// [`Limits::drain`]. Dropping the future cuts every connection.
+///
+/// # Errors
+///
+/// The error of a socket that has no address. An accepting socket's errors are survived.
+pub async fn serve<A, B>(
+    listener: TcpListener,
+    app: A,
+    state: InboundState,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    A: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    A::Error: Into<BoxError>,
+    A::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let address = listener.local_addr()?;
+    run(
+        listener,
+        address,
+        Served::new(app, state, address),
+        shutdown,
+    )
+    .await;
+    Ok(())
+}
+
+pub(super) async fn run<L, A, B>(
+    listener: L,
+    address: SocketAddr,
+    served: Served<A>,
+    shutdown: impl Future<Output = ()>,
+) where
+    L: Listen,
+    A: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    A::Error: Into<BoxError>,
+    A::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let connections = Arc::new(Connections::new(served.docket.limits().clone()));
+    let cut = connections.cut_on_drop();
+    let served = Arc::new(served);
+    let spawn = |accepted: Accepted<L::Io>| {
+        let id = accepted.ticket.id();
+        let task = tokio::spawn(one(accepted, Arc::clone(&served)));
+        connections.attach(id, task.abort_handle());
+    };
+    let refused = &served.docket.metrics().refused;
+    tokio::select! {
+        () = accept(&listener, &connections, refused, spawn) => {}
+        () = connections.watch() => {}
+        () = shutdown => {}
+    }
+    drop(listener);
+    tracing::debug!(%address, "the listener drains");
+    tokio::select! {
+        () = connections.drain() => {}
+        () = connections.watch() => {}
+    }
+    drop(cut);
+}
+
+/// What all connections of a listener share.
+pub(super) struct Served<A> {
+    /// Locked to be cloned for a connection: an application need not be [`Sync`].
+    app: Mutex<A>,
+    credentials: Arc<ArcSwap<ServerConfig>>,
+    mode: Inbound,
+    handshakes: Semaphore,
+    docket: Arc<Docket>,
+}
+
+impl<A> Served<A> {
+    pub(super) fn new(app: A, state: InboundState, address: SocketAddr) -> Self {
+        let metrics = ListenerMetrics::new(&state.recorder, &state.workload, address);
+        Self {
+            app: Mutex::new(app),
+            credentials: state.credentials,
+            mode: state.mode,
+            handshakes: Semaphore::new(state.limits.handshakes.min(Semaphore::MAX_PERMITS)),
+            docket: Arc::new(Docket::new(state.policy, state.limits, metrics)),
+        }
+    }
+
+    fn app(&self) -> A
+    where
+        A: Clone,
+    {
+        let app = self.app.lock().unwrap_or_else(PoisonError::into_inner);
+        app.clone()
+    }
+
+    fn demand(&self) -> Demand {
+        Demand {
+            mode: self.mode,
+            credentials: self.credentials.load_full(),
+            limit: self.docket.limits().handshake,
+        }
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn one<IO, A, B>(accepted: Accepted<IO>, served: Arc<Served<A>>)
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    A: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    A::Error: Into<BoxError>,
+    A::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let Accepted {
+        io,
+        address,
+        ticket,
+    } = accepted;
+    let stack = |peer: Peer, ticket: &Ticket| {
+        let activity = Arc::clone(ticket.activity());
+        let ruling = RulingLayer::new(Arc::clone(&served.docket), peer.clone(), activity);
+        super::stack(served.app(), peer, ruling, &served.docket)
+    };
+    let ended = match secure(io, served.demand(), &served.handshakes).await {
+        Ok(Secured::Tls {
+            stream,
+            facts,
+            http,
+        }) => {
+            let peer = Peer::new(address, Some(facts));
+            serve_connection(*stream, http, stack(peer, &ticket), &ticket).await
+        }
+        Ok(Secured::Plain { stream, http }) => {
+            let peer = Peer::plaintext(address);
+            serve_connection(stream, http, stack(peer, &ticket), &ticket).await
+        }
+        Err(error) => {
+            served.docket.metrics().handshake_failed(error.reason());
+            let source = std::error::Error::source(&error);
+            tracing::debug!(%address, %error, source, "a connection carried no request");
+            return;
+        }
+    };
+    if let Err(error) = ended {
+        let source = std::error::Error::source(&error);
+        tracing::debug!(%address, %error, source, "a connection broke");
+    }
+}

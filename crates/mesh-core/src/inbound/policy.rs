@@ -1,0 +1,126 @@
+//! What governs a listener, as discovery has told it so far.
+
+use std::time::Duration;
+
+use mesh_policy::authorize::{self, Client, Verdict};
+use mesh_policy::name::ObjectRef;
+use mesh_policy::plan::inbound::InboundPlan;
+use mesh_policy::plan::part::Part;
+
+use crate::layers::authorize::Refused;
+use crate::peer::Peer;
+
+/// The policy of one listener; everything but [`Policy::Open`] lets nobody in.
+#[derive(Debug)]
+pub enum Policy {
+    /// Discovery has not said anything yet.
+    Awaited,
+    /// The plan is beyond this library, or makes no sense.
+    Closed {
+        /// Why, with the remedy.
+        why: String,
+    },
+    /// The plan is understood.
+    Open(Open),
+}
+
+/// A policy that is understood.
+#[derive(Debug)]
+pub struct Open {
+    authorize: authorize::Policy,
+    body_silence: BodySilence,
+}
+
+/// What the plan says about silent request bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodySilence {
+    Default,
+    Unlimited,
+    Limit(Duration),
+}
+
+impl Policy {
+    /// Compiles a plan; one that is not understood is [`Policy::Closed`].
+    #[must_use]
+    pub fn compile(plan: &Part<InboundPlan>) -> Self {
+        let plan = match plan.understood() {
+            Ok(plan) => plan,
+            Err(error) => return Self::closed(&error),
+        };
+        match authorize::Policy::compile(plan) {
+            Ok(authorize) => Self::Open(Open {
+                authorize,
+                body_silence: match plan.request_body_idle_ms {
+                    None => BodySilence::Default,
+                    Some(0) => BodySilence::Unlimited,
+                    Some(limit) => BodySilence::Limit(Duration::from_millis(limit)),
+                },
+            }),
+            Err(error) => Self::closed(&error),
+        }
+    }
+
+    fn closed(error: &dyn std::error::Error) -> Self {
+        Self::Closed {
+            why: error.to_string(),
+        }
+    }
+
+    /// Why the listener is closed, for reports and `/ready`; `None` if it is not.
+    #[must_use]
+    pub fn why_closed(&self) -> Option<&str> {
+        match self {
+            Self::Closed { why } => Some(why),
+            Self::Awaited | Self::Open(_) => None,
+        }
+    }
+
+    /// Whether this client is let in, and by which object.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] says why not.
+    pub fn admit(&self, peer: &Peer) -> Result<ObjectRef, Refused> {
+        let open = match self {
+            Self::Awaited => return Err(Refused::NoPolicy),
+            Self::Closed { why } => return Err(Refused::Closed { why: why.clone() }),
+            Self::Open(open) => open,
+        };
+        let client = Client {
+            identity: peer.identity(),
+            address: peer.address().ip(),
+        };
+        match open.authorize.decide(&client) {
+            Verdict::Allow { by } => Ok(by.clone()),
+            Verdict::Audit { by } => {
+                tracing::info!(client = peer.name(), %by, "let in by audit; enforcement would refuse");
+                Ok(by.clone())
+            }
+            Verdict::Deny { reason } => Err(Refused::Denied {
+                server: open.authorize.server().to_string(),
+                client: peer.name(),
+                reason,
+            }),
+        }
+    }
+
+    /// The `Server` that governs the port, and the port; `None` unless open.
+    pub(super) fn server(&self) -> Option<(&ObjectRef, u16)> {
+        match self {
+            Self::Awaited | Self::Closed { .. } => None,
+            Self::Open(open) => Some((open.authorize.server(), open.authorize.port().port)),
+        }
+    }
+
+    /// How long a request body may be silent, where `default` is the process's own limit.
+    pub(super) fn body_silence(&self, default: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Awaited | Self::Closed { .. } => default,
+            Self::Open(open) => match open.body_silence {
+                BodySilence::Default => default,
+                BodySilence::Unlimited => None,
+                BodySilence::Limit(limit) => Some(limit),
+            },
+        }
+    }
+}

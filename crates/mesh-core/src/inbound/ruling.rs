@@ -1,0 +1,247 @@
+//! What one policy means for one connection, worked out once.
+//!
+//! Identity and address do not change while a connection lives, so a verdict and
+//! its metric handles hold until the policy changes. Each request loads the
+//! policy once, and carries the ruling that belongs to it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::Request;
+use mesh_policy::name::ObjectRef;
+use metrics::Label;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::policy::Policy;
+use crate::layers::authorize::Refused;
+use crate::peer::Peer;
+use crate::telemetry::RequestMetrics;
+use crate::telemetry::inbound::ListenerMetrics;
+use crate::transport::Limits;
+use crate::transport::activity::Activity;
+
+/// Sets of labels with series of their own; later clients share `client_id="other"`.
+const MAX_SERIES: usize = 1_000;
+
+/// A policy as it applies to one connection.
+#[derive(Debug)]
+pub struct Ruling {
+    policy: Arc<Policy>,
+    verdict: Result<ObjectRef, Refused>,
+    metrics: Arc<RequestMetrics>,
+}
+
+impl Ruling {
+    /// Whether the client is let in.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        match &self.verdict {
+            Ok(_) => Ok(()),
+            Err(refused) => Err(refused.clone()),
+        }
+    }
+
+    /// The series of this client and verdict.
+    pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
+        &self.metrics
+    }
+
+    /// How long a request body may be silent, where `default` is the process's own limit.
+    pub(crate) fn body_silence(&self, default: Option<Duration>) -> Option<Duration> {
+        self.policy.body_silence(default)
+    }
+}
+
+/// What all connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Docket {
+    policy: Arc<ArcSwap<Policy>>,
+    limits: Limits,
+    metrics: ListenerMetrics,
+    series: Mutex<HashMap<Vec<Label>, Arc<RequestMetrics>>>,
+}
+
+impl Docket {
+    pub(super) fn new(
+        policy: Arc<ArcSwap<Policy>>,
+        limits: Limits,
+        metrics: ListenerMetrics,
+    ) -> Self {
+        Self {
+            policy,
+            limits,
+            metrics,
+            series: Mutex::default(),
+        }
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn metrics(&self) -> &ListenerMetrics {
+        &self.metrics
+    }
+
+    fn rule(&self, policy: Arc<Policy>, peer: &Peer) -> Ruling {
+        let verdict = policy.admit(peer);
+        let metrics = self.series(&policy, &verdict, peer);
+        Ruling {
+            policy,
+            verdict,
+            metrics,
+        }
+    }
+
+    fn series(
+        &self,
+        policy: &Policy,
+        verdict: &Result<ObjectRef, Refused>,
+        peer: &Peer,
+    ) -> Arc<RequestMetrics> {
+        let labels = |client: Client<'_>| {
+            let mut labels = self.metrics.labels().to_vec();
+            labels.extend(client_labels(client));
+            labels.extend(policy_labels(policy, verdict.as_ref().ok()));
+            labels
+        };
+        let client = match peer.identity() {
+            Some(identity) => Client::Known(identity.as_str()),
+            None => Client::Unknown,
+        };
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut key = labels(client);
+        if series.len() >= MAX_SERIES && !series.contains_key(&key) {
+            key = labels(Client::Known("other"));
+        }
+        let register =
+            |key: &Vec<Label>| Arc::new(RequestMetrics::new(self.metrics.recorder(), key.clone()));
+        if series.len() >= 2 * MAX_SERIES && !series.contains_key(&key) {
+            // Policies came and went; the recorder keeps the counts, only handles are made anew.
+            series.clear();
+        }
+        Arc::clone(series.entry(key).or_insert_with_key(register))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Client<'a> {
+    Known(&'a str),
+    Unknown,
+}
+
+fn client_labels(client: Client<'_>) -> [Label; 2] {
+    match client {
+        Client::Known(id) => [
+            Label::from_static_parts("tls", "true"),
+            Label::new("client_id", id.to_owned()),
+        ],
+        Client::Unknown => [
+            Label::from_static_parts("tls", "no_identity"),
+            Label::from_static_parts("no_tls_reason", "no_tls_from_remote"),
+        ],
+    }
+}
+
+fn policy_labels(policy: &Policy, by: Option<&ObjectRef>) -> Vec<Label> {
+    let mut labels = Vec::new();
+    if let Some((server, port)) = policy.server() {
+        labels.push(Label::new("srv_group", server.group.clone()));
+        labels.push(Label::new("srv_kind", server.kind.to_lowercase()));
+        labels.push(Label::new("srv_name", server.name.clone()));
+        labels.push(Label::new("srv_port", port.to_string()));
+    }
+    labels.push(Label::from_static_parts("route_group", ""));
+    labels.push(Label::from_static_parts("route_kind", "default"));
+    labels.push(Label::from_static_parts("route_name", "default"));
+    if let Some(by) = by {
+        labels.push(Label::new("authz_group", by.group.clone()));
+        labels.push(Label::new("authz_kind", by.kind.to_lowercase()));
+        labels.push(Label::new("authz_name", by.name.clone()));
+    }
+    labels
+}
+
+/// Gives each request the [`Ruling`] of its connection under the policy of this moment.
+#[derive(Clone, Debug)]
+pub(super) struct RulingLayer(Arc<Case>);
+
+/// One connection before the policy.
+#[derive(Debug)]
+struct Case {
+    docket: Arc<Docket>,
+    peer: Peer,
+    activity: Arc<Activity>,
+    last: ArcSwapOption<Ruling>,
+}
+
+impl RulingLayer {
+    pub(super) fn new(docket: Arc<Docket>, peer: Peer, activity: Arc<Activity>) -> Self {
+        Self(Arc::new(Case {
+            docket,
+            peer,
+            activity,
+            last: ArcSwapOption::empty(),
+        }))
+    }
+}
+
+impl Case {
+    fn ruling(&self) -> Arc<Ruling> {
+        let policy = self.docket.policy.load();
+        let last = self.last.load();
+        if let Some(ruling) = last
+            .as_ref()
+            .filter(|last| Arc::ptr_eq(&last.policy, &policy))
+        {
+            return Arc::clone(ruling);
+        }
+        let ruling = Arc::new(self.docket.rule(Arc::clone(&policy), &self.peer));
+        let denied = matches!(ruling.verdict, Err(Refused::Denied { .. }));
+        if denied && self.peer.identity().is_none() {
+            // This request is answered, and no other one is taken from a stranger.
+            self.activity.end();
+        }
+        self.last.store(Some(Arc::clone(&ruling)));
+        ruling
+    }
+}
+
+impl<S> Layer<S> for RulingLayer {
+    type Service = Ruled<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Ruled {
+            inner,
+            case: Arc::clone(&self.0),
+        }
+    }
+}
+
+/// The service [`RulingLayer`] makes.
+#[derive(Clone, Debug)]
+pub(super) struct Ruled<S> {
+    inner: S,
+    case: Arc<Case>,
+}
+
+impl<S, B> Service<Request<B>> for Ruled<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        request.extensions_mut().insert(self.case.ruling());
+        self.inner.call(request)
+    }
+}

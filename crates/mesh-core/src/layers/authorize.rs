@@ -1,0 +1,134 @@
+//! Lets in whom policy lets in, before the application sees a byte.
+//!
+//! Whatever cannot be decided is refused: no policy yet, a policy that this
+//! library does not understand, a request that never passed a listener.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use http::Request;
+use mesh_policy::authorize::DenyReason;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::answer::{Cause, Caused};
+use crate::inbound::{Policy, Ruling};
+use crate::peer::Peer;
+use crate::{Body, BoxError};
+
+/// Enforces one policy; inside a listener's stack, the policy of the listener.
+#[derive(Clone, Debug)]
+pub struct AuthorizeLayer {
+    policy: Arc<Policy>,
+}
+
+impl AuthorizeLayer {
+    /// Enforces `policy` on requests that carry a [`Peer`].
+    #[must_use]
+    pub const fn new(policy: Arc<Policy>) -> Self {
+        Self { policy }
+    }
+}
+
+impl AuthorizeLayer {
+    /// Enforces the ruling that each request carries; one without is refused.
+    pub(crate) fn by_ruling() -> Self {
+        Self::new(Arc::new(Policy::Awaited))
+    }
+}
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authorize {
+            inner,
+            policy: Arc::clone(&self.policy),
+        }
+    }
+}
+
+/// The service [`AuthorizeLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Authorize<S> {
+    inner: S,
+    policy: Arc<Policy>,
+}
+
+impl<S> Authorize<S> {
+    fn check(&self, request: &Request<Body>) -> Result<(), Refused> {
+        let extensions = request.extensions();
+        if let Some(ruling) = extensions.get::<Arc<Ruling>>() {
+            return ruling.check();
+        }
+        let peer = extensions.get::<Peer>().ok_or(Refused::NoPeer)?;
+        self.policy.admit(peer).map(|_| ())
+    }
+}
+
+impl<S> Service<Request<Body>> for Authorize<S>
+where
+    S: Service<Request<Body>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match self.check(&request) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(refused) => Either::Right(ready(Err(refused.into()))),
+        }
+    }
+}
+
+/// Why a request was not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Policy does not let this client in.
+    #[error("{server} does not let {client} in, since {}: an AuthorizationPolicy that names it would", why(*reason))]
+    Denied {
+        /// The `Server` that governs the port.
+        server: String,
+        /// The client's identity, or its address if it proved none.
+        client: String,
+        /// What is missing.
+        reason: DenyReason,
+    },
+    /// Discovery has not said yet who may call.
+    #[error("the listener has no policy yet: it opens once discovery has sent one")]
+    NoPolicy,
+    /// The policy is beyond this library.
+    #[error("the listener is closed: {why}")]
+    Closed {
+        /// What was not understood, with the remedy.
+        why: String,
+    },
+    /// The request came past the peer step.
+    #[error("nobody knows whose request this is: put PeerLayer before AuthorizeLayer")]
+    NoPeer,
+}
+
+const fn why(reason: DenyReason) -> &'static str {
+    match reason {
+        DenyReason::NoAuthorization => "nobody is authorized",
+        DenyReason::NoneFits => "no authorization fits",
+    }
+}
+
+impl Caused for Refused {
+    fn cause(&self) -> Cause {
+        match self {
+            Self::Denied { .. } | Self::NoPeer => Cause::Denied,
+            Self::NoPolicy => Cause::NoPolicy,
+            Self::Closed { .. } => Cause::PlanNotUnderstood,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Gives up on a request body that stays silent while the handler waits for it.
+//!
+//! A client that sends one byte now and then would otherwise hold a handler, and
+//! what it has allocated, for ever (slow POST). Time counts only while the
+//! handler waits: a slow reader is no silent sender.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::answer::{Cause, Caused, Protocol};
+use crate::inbound::Ruling;
+use crate::{Body, BoxError};
+
+/// Limits the silence of request bodies; never of gRPC calls, which are silent by design.
+#[derive(Clone, Copy, Debug)]
+pub struct BodySilenceLayer {
+    limit: Option<Duration>,
+}
+
+impl BodySilenceLayer {
+    /// Allows `limit` between two pieces of a body; `None` allows any silence. Inside a
+    /// listener's stack the inbound plan wins.
+    #[must_use]
+    pub const fn new(limit: Option<Duration>) -> Self {
+        Self { limit }
+    }
+}
+
+impl<S> Layer<S> for BodySilenceLayer {
+    type Service = LimitSilence<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        LimitSilence {
+            inner,
+            limit: self.limit,
+        }
+    }
+}
+
+/// The service [`BodySilenceLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct LimitSilence<S> {
+    inner: S,
+    limit: Option<Duration>,
+}
+
+impl<S> Service<Request<Body>> for LimitSilence<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = LimitSilenceFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let ruling = request.extensions().get::<Arc<Ruling>>();
+        let limit = ruling.map_or(self.limit, |ruling| ruling.body_silence(self.limit));
+        let exempt =
+            request.body().is_end_stream() || Protocol::of(request.headers()) == Protocol::Grpc;
+        match limit.filter(|_| !exempt) {
+            None => LimitSilenceFuture {
+                response: self.inner.call(request),
+                silent: None,
+            },
+            Some(limit) => {
+                let silent = Arc::new(AtomicBool::new(false));
+                let flag = Arc::clone(&silent);
+                let request = request.map(|body| Body::new(Audible::new(body, limit, flag)));
+                LimitSilenceFuture {
+                    response: self.inner.call(request),
+                    silent: Some(Silence {
+                        limit,
+                        flag: silent,
+                    }),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Silence {
+    limit: Duration,
+    flag: Arc<AtomicBool>,
+}
+
+pin_project! {
+    /// The future [`LimitSilence`] returns.
+    #[derive(Debug)]
+    pub struct LimitSilenceFuture<F> {
+        #[pin]
+        response: F,
+        silent: Option<Silence>,
+    }
+}
+
+impl<F> Future for LimitSilenceFuture<F>
+where
+    F: Future<Output = Result<Response<Body>, BoxError>>,
+{
+    type Output = Result<Response<Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.response.poll(cx));
+        // Whatever the handler made of a body that broke off, the truth is that it fell silent.
+        Poll::Ready(match this.silent {
+            Some(silence) if silence.flag.load(Ordering::Relaxed) => {
+                let limit = silence.limit;
+                Err(BodySilent { limit }.into())
+            }
+            _ => result,
+        })
+    }
+}
+
+pin_project! {
+    /// A body that fails once it has been silent for too long.
+    struct Audible {
+        #[pin]
+        body: Body,
+        // Made when a handler first has to wait: most bodies are there at once.
+        #[pin]
+        sleep: Option<Sleep>,
+        limit: Duration,
+        waiting: bool,
+        flag: Arc<AtomicBool>,
+    }
+}
+
+impl Audible {
+    const fn new(body: Body, limit: Duration, flag: Arc<AtomicBool>) -> Self {
+        Self {
+            body,
+            sleep: None,
+            limit,
+            waiting: false,
+            flag,
+        }
+    }
+}
+
+impl HttpBody for Audible {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut this = self.project();
+        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            *this.waiting = false;
+            return Poll::Ready(frame);
+        }
+        if !std::mem::replace(this.waiting, true) {
+            match this.sleep.as_mut().as_pin_mut() {
+                Some(sleep) => sleep.reset(Instant::now() + *this.limit),
+                None => this.sleep.set(Some(sleep(*this.limit))),
+            }
+        }
+        if let Some(sleep) = this.sleep.as_pin_mut() {
+            ready!(sleep.poll(cx));
+        }
+        this.flag.store(true, Ordering::Relaxed);
+        let limit = *this.limit;
+        Poll::Ready(Some(Err(BodySilent { limit }.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The request body stayed silent for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the request body was silent for {limit:?}: send it faster, or set mesh.rs/request-body-idle on the Server"
+)]
+pub struct BodySilent {
+    limit: Duration,
+}
+
+impl Caused for BodySilent {
+    fn cause(&self) -> Cause {
+        Cause::BodySilent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+
+    /// A body that says a byte every `pause`.
+    fn dripping(pause: Duration) -> Body {
+        let stream = futures_util::stream::unfold(0_u8, move |sent| async move {
+            sleep(pause).await;
+            let frame = Frame::data(Bytes::from_static(b"x"));
+            (sent < 3).then_some((Ok::<_, BoxError>(frame), sent + 1))
+        });
+        Body::new(StreamBody::new(stream))
+    }
+
+    /// Like a handler that makes its own answer of a broken body.
+    async fn post(body: Body, grpc: bool) -> Result<Response<Body>, BoxError> {
+        let handler = service_fn(|request: Request<Body>| async {
+            let read = request.into_body().collect().await;
+            let status = if read.is_ok() { 200 } else { 400 };
+            Ok::<_, BoxError>(Response::builder().status(status).body(Body::empty())?)
+        });
+        let layer = BodySilenceLayer::new(Some(Duration::from_secs(30)));
+        let mut request = Request::new(body);
+        if grpc {
+            let grpc = http::HeaderValue::from_static("application/grpc+proto");
+            request.headers_mut().insert("content-type", grpc);
+        }
+        layer.layer(handler).oneshot(request).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn h07_a_body_that_is_silent_for_30_seconds_fails_the_request() {
+        let started = Instant::now();
+        let result = post(dripping(Duration::from_secs(3600)), false).await;
+        assert!(result.expect_err("it is silent").is::<BodySilent>());
+        assert_eq!(started.elapsed(), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn h07_a_slow_body_that_goes_on_is_read_to_its_end() {
+        let started = Instant::now();
+        let response = post(dripping(Duration::from_secs(29)), false).await;
+        assert_eq!(response.expect("it is read").status(), 200);
+        assert_eq!(started.elapsed(), Duration::from_secs(4 * 29));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn h07_a_grpc_stream_may_be_silent() {
+        let response = post(dripping(Duration::from_secs(3600)), true).await;
+        assert_eq!(response.expect("it is read").status(), 200);
+    }
+}

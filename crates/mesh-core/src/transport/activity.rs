@@ -1,0 +1,198 @@
+//! What a connection is doing, as seen from outside of it.
+//!
+//! hyper's own timer for slow heads also runs while a kept-alive connection is
+//! idle, and costs an allocation per request. So the bytes that arrive are
+//! watched here instead, and someone who looks now and then
+//! ([`super::connections`]) finds heads that do not end and connections that rest.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::Frames;
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Http {
+    One,
+    Two,
+}
+
+/// The shared picture of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    /// Whether the handshake is over.
+    serving: AtomicBool,
+    in_flight: AtomicU32,
+    /// Requests that have begun, modulo 2^32.
+    begun: AtomicU32,
+    /// The number of the head being read, shifted left; odd while it is unfinished.
+    head: AtomicU64,
+    end: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// What [`Activity`] looked like at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Glance {
+    pub(crate) serving: bool,
+    pub(crate) in_flight: u32,
+    pub(crate) begun: u32,
+    pub(crate) head: u64,
+}
+
+impl Glance {
+    /// Whether a head has begun and not ended.
+    pub(crate) fn in_head(&self) -> bool {
+        self.head & 1 == 1
+    }
+}
+
+impl Activity {
+    pub(crate) fn glance(&self) -> Glance {
+        Glance {
+            serving: self.serving.load(Ordering::Relaxed),
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            begun: self.begun.load(Ordering::Relaxed),
+            head: self.head.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn serves(&self) {
+        self.serving.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the connection to finish what is in flight and close.
+    pub(crate) fn end(&self) {
+        self.end.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether the connection was told to end; wakes the task if it is told later.
+    pub(crate) fn poll_end(&self, cx: &Context<'_>) -> bool {
+        self.waker.register(cx.waker());
+        self.end.load(Ordering::Acquire)
+    }
+}
+
+/// A request in flight, from its head to the end of its response.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    pub(crate) fn begin(activity: &Arc<Activity>, http: Http) -> Self {
+        activity.in_flight.fetch_add(1, Ordering::Relaxed);
+        activity.begun.fetch_add(1, Ordering::Relaxed);
+        if http == Http::One {
+            let finished = (activity.head.load(Ordering::Relaxed) | 1).wrapping_add(1);
+            activity.head.store(finished, Ordering::Relaxed);
+        }
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+enum Heads {
+    /// Bytes with no request in flight belong to the next head.
+    One,
+    Two(Frames),
+}
+
+pin_project! {
+    /// A stream whose incoming bytes are noted in an [`Activity`].
+    #[derive(Debug)]
+    pub(crate) struct Watched<IO> {
+        #[pin]
+        io: IO,
+        heads: Heads,
+        activity: Arc<Activity>,
+    }
+}
+
+impl<IO> Watched<IO> {
+    pub(crate) fn new(io: IO, http: Http, activity: Arc<Activity>) -> Self {
+        let heads = match http {
+            Http::One => Heads::One,
+            Http::Two => {
+                let frames = Frames::default();
+                activity.head.store(frames.head(), Ordering::Relaxed);
+                Heads::Two(frames)
+            }
+        };
+        Self {
+            io,
+            heads,
+            activity,
+        }
+    }
+}
+
+impl<IO: AsyncRead> AsyncRead for Watched<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buffer.filled().len();
+        let polled = this.io.poll_read(cx, buffer);
+        let bytes = &buffer.filled()[before..];
+        if bytes.is_empty() {
+            return polled;
+        }
+        match this.heads {
+            Heads::One => {
+                if this.activity.in_flight.load(Ordering::Relaxed) == 0 {
+                    this.activity.head.fetch_or(1, Ordering::Relaxed);
+                }
+            }
+            Heads::Two(frames) => {
+                frames.read(bytes);
+                this.activity.head.store(frames.head(), Ordering::Relaxed);
+            }
+        }
+        polled
+    }
+}
+
+impl<IO: AsyncWrite> AsyncWrite for Watched<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.project().io.poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().io.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().io.poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.project().io.poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,363 @@
+//! All connections of a listener: counted, looked at now and then, and ended.
+//!
+//! One look every few seconds at all of them replaces timers on each, and one
+//! list is what a drain waits for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::activity::{Activity, Glance};
+use super::limits::Limits;
+
+/// The living connections of a listener.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    limits: Limits,
+    living: Mutex<Living>,
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Living {
+    draining: bool,
+    next: u64,
+    by_id: HashMap<u64, Tracked>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    activity: Arc<Activity>,
+    task: Option<AbortHandle>,
+    seen: Seen,
+}
+
+/// What was seen of a connection, and since when.
+#[derive(Debug)]
+struct Seen {
+    glance: Glance,
+    /// Since when its head has been the same unfinished one.
+    head_since: Instant,
+    /// Since when no request has been in flight.
+    quiet_since: Instant,
+    ending: bool,
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    End,
+    Cut,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            living: Mutex::default(),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Takes in one more connection; `None` at the limit and while draining.
+    pub(crate) fn admit(self: &Arc<Self>) -> Option<Ticket> {
+        let activity = Arc::new(Activity::default());
+        let mut living = self.living();
+        if living.draining || living.by_id.len() >= self.limits.connections {
+            return None;
+        }
+        let id = living.next;
+        living.next += 1;
+        let tracked = Tracked {
+            activity: Arc::clone(&activity),
+            task: None,
+            seen: Seen::new(activity.glance(), Instant::now()),
+        };
+        living.by_id.insert(id, tracked);
+        Some(Ticket {
+            id,
+            activity,
+            connections: Arc::clone(self),
+        })
+    }
+
+    /// Names the task of a connection, so that it can be cut.
+    pub(crate) fn attach(&self, id: u64, task: AbortHandle) {
+        // A connection that is over already has left the list.
+        if let Some(tracked) = self.living().by_id.get_mut(&id) {
+            tracked.task = Some(task);
+        }
+    }
+
+    /// Looks at all connections for ever.
+    pub(crate) async fn watch(&self) {
+        loop {
+            tokio::time::sleep(self.limits.tick()).await;
+            self.look(Instant::now());
+        }
+    }
+
+    fn look(&self, now: Instant) {
+        for tracked in self.living().by_id.values_mut() {
+            let glance = tracked.activity.glance();
+            match tracked.seen.judge(glance, now, &self.limits) {
+                Fate::Keep => {}
+                Fate::End => tracked.activity.end(),
+                Fate::Cut => tracked.cut(),
+            }
+        }
+    }
+
+    /// Lets requests in flight finish, for as long as the limits say, then cuts what is left.
+    pub(crate) async fn drain(&self) {
+        {
+            let mut living = self.living();
+            living.draining = true;
+            for tracked in living.by_id.values() {
+                // A handshake has no request in flight to wait for.
+                if tracked.activity.glance().serving {
+                    tracked.activity.end();
+                } else {
+                    tracked.cut();
+                }
+            }
+        }
+        if tokio::time::timeout(self.limits.drain, self.emptied())
+            .await
+            .is_err()
+        {
+            let living = self.living();
+            tracing::warn!(
+                connections = living.by_id.len(),
+                limit = ?self.limits.drain,
+                "requests still in flight at the end of the drain are cut"
+            );
+            living.by_id.values().for_each(Tracked::cut);
+        }
+    }
+
+    /// Cuts every connection once the guard is dropped: the tasks of a listener end with it.
+    pub(crate) fn cut_on_drop(self: &Arc<Self>) -> CutOnDrop {
+        CutOnDrop(Arc::clone(self))
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.living().by_id.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn living(&self) -> std::sync::MutexGuard<'_, Living> {
+        // Nothing under this lock leaves the list half changed.
+        self.living.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Made by [`Connections::cut_on_drop`].
+#[derive(Debug)]
+pub(crate) struct CutOnDrop(Arc<Connections>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        self.0.living().by_id.values().for_each(Tracked::cut);
+    }
+}
+
+impl Tracked {
+    fn cut(&self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Seen {
+    fn new(glance: Glance, now: Instant) -> Self {
+        Self {
+            glance,
+            head_since: now,
+            quiet_since: now,
+            ending: false,
+        }
+    }
+
+    fn judge(&mut self, glance: Glance, now: Instant, limits: &Limits) -> Fate {
+        let before = std::mem::replace(&mut self.glance, glance);
+        if !before.serving || before.head != glance.head {
+            self.head_since = now;
+        }
+        let quiet = before.in_flight == 0 && glance.in_flight == 0 && before.begun == glance.begun;
+        if !before.serving || !quiet {
+            self.quiet_since = now;
+            self.ending = false;
+        }
+        if !glance.serving {
+            // The handshake has a timer of its own.
+            return Fate::Keep;
+        }
+        let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
+        if glance.in_head() && past(self.head_since, limits.header) {
+            Fate::Cut
+        } else if past(self.quiet_since, limits.idle) {
+            // A client that is gone does not answer a farewell: the second time is without one.
+            match std::mem::replace(&mut self.ending, true) {
+                false => Fate::End,
+                true => Fate::Cut,
+            }
+        } else {
+            Fate::Keep
+        }
+    }
+}
+
+/// A place among the living connections, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    id: u64,
+    activity: Arc<Activity>,
+    connections: Arc<Connections>,
+}
+
+impl Ticket {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.connections.limits
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut living = self.connections.living();
+        living.by_id.remove(&self.id);
+        if living.by_id.is_empty() {
+            self.connections.emptied.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use super::*;
+
+    fn glance() -> Glance {
+        Glance {
+            serving: true,
+            in_flight: 0,
+            begun: 0,
+            head: 0,
+        }
+    }
+
+    /// The fates at each of `seconds`, for what was seen at that time.
+    fn fates(looks: &[(u64, Glance)]) -> Vec<Fate> {
+        let start = Instant::now();
+        let mut seen = Seen::new(looks[0].1, start);
+        let judge = |&(seconds, glance)| {
+            let now = start + Duration::from_secs(seconds);
+            seen.judge(glance, now, &Limits::default())
+        };
+        looks.iter().map(judge).collect()
+    }
+
+    #[test]
+    fn h07_one_head_may_take_30_seconds_and_many_heads_any_time() {
+        let slow = Glance {
+            head: 1,
+            ..glance()
+        };
+        assert_eq!(
+            fates(&[(0, slow), (29, slow), (30, slow)])[1..],
+            [Fate::Keep, Fate::Cut]
+        );
+        let next = Glance {
+            head: 3,
+            begun: 1,
+            ..glance()
+        };
+        assert_eq!(
+            fates(&[(0, slow), (29, next), (58, next), (59, next)])[3],
+            Fate::Cut
+        );
+        assert_eq!(fates(&[(0, slow), (29, next), (58, next)])[2], Fate::Keep);
+    }
+
+    #[test]
+    fn h07_a_resting_connection_gets_a_farewell_and_then_the_axe() {
+        let seen = fates(&[
+            (0, glance()),
+            (299, glance()),
+            (300, glance()),
+            (305, glance()),
+        ]);
+        assert_eq!(seen[1..], [Fate::Keep, Fate::End, Fate::Cut]);
+    }
+
+    #[test]
+    fn h07_a_request_in_flight_is_no_rest_however_long_it_takes() {
+        let busy = Glance {
+            in_flight: 1,
+            begun: 1,
+            ..glance()
+        };
+        assert_eq!(fates(&[(0, busy), (3600, busy)])[1], Fate::Keep);
+        let after = Glance {
+            begun: 1,
+            ..glance()
+        };
+        let seen = fates(&[(0, busy), (3600, after), (3899, after), (3900, after)]);
+        assert_eq!(seen[1..], [Fate::Keep, Fate::Keep, Fate::End]);
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_not_admitted_until_another_leaves() {
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        let connections = Arc::new(Connections::new(limits));
+        let ticket = connections.admit().expect("the first fits");
+        assert!(connections.admit().is_none());
+        drop(ticket);
+        assert!(connections.admit().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_its_limit_and_then_cuts() {
+        let connections = Arc::new(Connections::new(Limits::default()));
+        let ticket = connections.admit().expect("it fits");
+        ticket.activity().serves();
+        let (id, activity) = (ticket.id(), Arc::clone(ticket.activity()));
+        let task = tokio::spawn(async move {
+            let _held = ticket;
+            std::future::pending::<()>().await;
+        });
+        connections.attach(id, task.abort_handle());
+        let started = Instant::now();
+        connections.drain().await;
+        assert_eq!(started.elapsed(), Duration::from_secs(120));
+        assert!(activity.poll_end(&Context::from_waker(std::task::Waker::noop())));
+        assert!(task.await.expect_err("it was cut").is_cancelled());
+        assert!(
+            connections.admit().is_none(),
+            "a drained listener admits nobody"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Serves HTTP on one connection, of any kind of stream.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::ServiceExt;
+use tower::util::Oneshot;
+use tower_service::Service;
+
+use super::activity::{Activity, Http, InFlight, Watched};
+use super::connections::Ticket;
+use super::limits::Limits;
+use crate::{Body, BoxError};
+
+/// Streams reset by the client before we took them, beyond which the connection ends (CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that we reset for the client's errors, beyond which the connection ends.
+const MAX_ERROR_RESETS: usize = 1024;
+
+/// Serves `stack` on `io` until the connection ends, is told to, or breaks.
+///
+/// # Errors
+///
+/// What broke the connection, in hyper's words.
+pub(crate) async fn serve<IO, S, B>(
+    io: IO,
+    http: Http,
+    stack: S,
+    ticket: &Ticket,
+) -> Result<(), hyper::Error>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let activity = Arc::clone(ticket.activity());
+    let io = TokioIo::new(Watched::new(io, http, Arc::clone(&activity)));
+    let service = Dispatch {
+        stack,
+        http,
+        activity: Arc::clone(&activity),
+    };
+    activity.serves();
+    match http {
+        Http::One => {
+            let builder = http1_builder(ticket.limits());
+            let connection = builder.serve_connection(io, service).with_upgrades();
+            drive(connection, &activity, |connection| {
+                connection.graceful_shutdown();
+            })
+            .await
+        }
+        Http::Two => {
+            let connection = http2_builder(ticket.limits()).serve_connection(io, service);
+            drive(connection, &activity, |connection| {
+                connection.graceful_shutdown();
+            })
+            .await
+        }
+    }
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        // Slow heads are found by `Connections`: hyper's timer would also end idle connections.
+        .header_read_timeout(None)
+        .max_header_size(usize::try_from(limits.header_list_bytes).unwrap_or(usize::MAX));
+    builder
+}
+
+fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.header_list_bytes)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_ERROR_RESETS);
+    builder
+}
+
+/// Runs a connection, and begins its graceful end once it is told to.
+async fn drive<C: Future>(
+    connection: C,
+    activity: &Activity,
+    shut_down: impl Fn(Pin<&mut C>),
+) -> C::Output {
+    let mut connection = std::pin::pin!(connection);
+    let mut ending = false;
+    std::future::poll_fn(|cx| {
+        if !ending && activity.poll_end(cx) {
+            ending = true;
+            shut_down(connection.as_mut());
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await
+}
+
+/// The stack as hyper calls it, with requests in flight counted.
+#[derive(Clone)]
+struct Dispatch<S> {
+    stack: S,
+    http: Http,
+    activity: Arc<Activity>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+{
+    type Response = Response<Tracked<B>>;
+    type Error = Infallible;
+    type Future = DispatchFuture<Oneshot<S, Request<Body>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        DispatchFuture {
+            in_flight: Some(InFlight::begin(&self.activity, self.http)),
+            response: self.stack.clone().oneshot(request.map(Body::from)),
+        }
+    }
+}
+
+pin_project! {
+    struct DispatchFuture<F> {
+        #[pin]
+        response: F,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl<F, B> Future for DispatchFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<Tracked<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.response.poll(cx).map_ok(|response| {
+            let in_flight = this.in_flight.take();
+            response.map(|body| Tracked { body, in_flight })
+        })
+    }
+}
+
+pin_project! {
+    /// A response body that keeps its request in flight.
+    struct Tracked<B> {
+        #[pin]
+        body: B,
+        in_flight: Option<InFlight>,
+    }
+}
+
+impl<B: HttpBody> HttpBody for Tracked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
