@@ -269,4 +269,37 @@ mod tests {
         let two = "http://evil.example/live";
         assert_eq!(ask(&state, "GET", two, "localhost").await.0, 403);
     }
+
+    #[tokio::test]
+    async fn it_listens_on_a_socket_and_closes_it_when_dropped() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let serving = tokio::spawn(serve(listener, state(&[])));
+        let mut socket = tokio::net::TcpStream::connect(address)
+            .await
+            .expect("it listens");
+        let ask = format!("GET /live HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        socket.write_all(ask.as_bytes()).await.expect("it is open");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.expect("text");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("live\n"),
+            "{answer}"
+        );
+        let mut idle = tokio::net::TcpStream::connect(address)
+            .await
+            .expect("it listens");
+        idle.write_all(&ask.as_bytes()[..5])
+            .await
+            .expect("it is open");
+        tokio::task::yield_now().await;
+        serving.abort();
+        assert!(serving.await.expect_err("it was dropped").is_cancelled());
+        assert!(
+            !matches!(idle.read(&mut [0; 8]).await, Ok(1..)),
+            "its connections are cut"
+        );
+        assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! An error is found by its type, outermost first, through the chain of its
 //! sources; its text decides nothing. Each boundary keeps its own small error
-//! type, implements [`Caused`] for it, and has one line in [`KNOWN`].
+//! type, implements [`Caused`] for it, and has one line in `KNOWN`.
 
 use std::error::Error;
 

@@ -6,7 +6,10 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -15,6 +18,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 
 use crate::BoxError;
+use crate::layers::body_silence::Audible;
 
 /// The body of requests and responses inside the mesh's stacks.
 ///
@@ -33,6 +37,7 @@ enum Inner {
     Empty,
     Whole(Bytes),
     Received(Incoming),
+    Audible(Audible<Incoming>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
@@ -63,6 +68,17 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Makes the body fail, and sets `silent`, once it has been silent for `limit`.
+    pub(crate) fn limit_silence(self, limit: Duration, silent: Arc<AtomicBool>) -> Self {
+        match self.0 {
+            Inner::Received(body) => Self(Inner::Audible(Audible::new(body, limit, silent))),
+            Inner::Empty | Inner::Whole(_) => self,
+            Inner::Audible(_) | Inner::Boxed(_) => Self::new(Audible::new(self, limit, silent)),
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;
@@ -79,6 +95,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Inner::Received(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Audible(body) => Pin::new(body).poll_frame(cx),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -88,6 +105,7 @@ impl HttpBody for Body {
             Inner::Empty => true,
             Inner::Whole(_) => false,
             Inner::Received(body) => body.is_end_stream(),
+            Inner::Audible(body) => body.is_end_stream(),
             Inner::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -97,6 +115,7 @@ impl HttpBody for Body {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Received(body) => body.size_hint(),
+            Inner::Audible(body) => body.size_hint(),
             Inner::Boxed(body) => body.size_hint(),
         }
     }
@@ -148,6 +167,7 @@ impl fmt::Debug for Body {
             Inner::Empty => "Body::Empty",
             Inner::Whole(_) => "Body::Whole(..)",
             Inner::Received(_) => "Body::Received(..)",
+            Inner::Audible(_) => "Body::Audible(..)",
             Inner::Boxed(_) => "Body::Boxed(..)",
         })
     }

@@ -7,12 +7,18 @@ use http::HeaderValue;
 use mesh_policy::identity::Identity;
 use mesh_tls::handshake::TlsFacts;
 
+use crate::inbound::Ruling;
+
 /// The other end of the connection a request came on: a request extension, and
 /// with the feature `axum` an extractor.
 ///
 /// Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Peer(Arc<Facts>);
+pub struct Peer {
+    facts: Arc<Facts>,
+    /// Carried here, so that a request needs one extension and not two.
+    ruling: Option<Arc<Ruling>>,
+}
 
 #[derive(Debug)]
 struct Facts {
@@ -30,11 +36,14 @@ impl Peer {
             .as_ref()
             .and_then(|tls| tls.peer.as_ref())
             .and_then(|identity| HeaderValue::from_str(identity.as_str()).ok());
-        Self(Arc::new(Facts {
-            address,
-            tls,
-            client_id,
-        }))
+        Self {
+            facts: Arc::new(Facts {
+                address,
+                tls,
+                client_id,
+            }),
+            ruling: None,
+        }
     }
 
     /// Who the peer proved to be; `None` for plaintext.
@@ -46,13 +55,13 @@ impl Peer {
     /// The peer's socket.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.0.address
+        self.facts.address
     }
 
     /// What the handshake agreed on; `None` for plaintext.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsFacts> {
-        self.0.tls.as_ref()
+        self.facts.tls.as_ref()
     }
 
     /// A peer at `address` that proved nothing.
@@ -70,9 +79,18 @@ impl Peer {
         }
     }
 
+    /// What policy means for the peer, while one of its requests is served by a listener.
+    pub(crate) fn ruling(&self) -> Option<&Arc<Ruling>> {
+        self.ruling.as_ref()
+    }
+
+    pub(crate) fn set_ruling(&mut self, ruling: Arc<Ruling>) {
+        self.ruling = Some(ruling);
+    }
+
     /// The identity as the value of `x-mesh-client-id`.
     pub(crate) fn client_id(&self) -> Option<&HeaderValue> {
-        self.0.client_id.as_ref()
+        self.facts.client_id.as_ref()
     }
 }
 
@@ -110,5 +128,30 @@ mod extract {
                 "no peer: serve this router with Mesh::serve",
             ))
         }
+    }
+}
+
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::Body;
+
+    #[tokio::test]
+    async fn a_handler_takes_the_peer_as_an_argument() {
+        const WEB: &str = "spiffe://mesh.local/ns/shop/sa/web";
+        let handler = get(|peer: Peer| async move { peer.name() });
+        let router: Router = Router::new().route("/", handler);
+        let mut request = http::Request::new(axum::body::Body::empty());
+        let outside = router.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(outside.status(), 500);
+        request = http::Request::default();
+        request.extensions_mut().insert(Peer::for_tests(WEB));
+        let response = router.oneshot(request).await.expect("an answer");
+        let body = http_body_util::BodyExt::collect(Body::new(response.into_body()));
+        assert_eq!(body.await.expect("a body").to_bytes(), WEB);
     }
 }

@@ -241,7 +241,10 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        request.extensions_mut().insert(self.case.ruling());
+        // Without the peer step before it there is none, and authorization refuses.
+        if let Some(peer) = request.extensions_mut().get_mut::<Peer>() {
+            peer.set_ruling(self.case.ruling());
+        }
         self.inner.call(request)
     }
 }

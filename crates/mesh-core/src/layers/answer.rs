@@ -1,9 +1,11 @@
 //! Turns errors into the responses that callers get.
 
 use std::convert::Infallible;
+use std::future::{self, Ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use pin_project_lite::pin_project;
@@ -22,14 +24,25 @@ impl<S> Layer<S> for AnswerLayer {
     type Service = Answer<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Answer { inner }
+        Answer {
+            inner,
+            failed: None,
+        }
     }
 }
 
 /// The service [`AnswerLayer`] makes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Answer<S> {
     inner: S,
+    /// Why the inner service cannot be called, kept for the request that wants to.
+    failed: Option<BoxError>,
+}
+
+impl<S: Clone> Clone for Answer<S> {
+    fn clone(&self) -> Self {
+        AnswerLayer.layer(self.inner.clone())
+    }
 }
 
 impl<S> Service<Request<Body>> for Answer<S>
@@ -38,11 +51,11 @@ where
 {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = AnswerFuture<S::Future>;
+    type Future = AnswerFuture<Either<S::Future, Ready<Result<Response<Body>, BoxError>>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // A service that is not ready for good says so again when it is called.
-        self.inner.poll_ready(cx).map(|_| Ok(()))
+        self.failed = ready!(self.inner.poll_ready(cx)).err();
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
@@ -56,7 +69,10 @@ where
             },
             protocol: Protocol::of(request.headers()),
             version: request.version(),
-            response: self.inner.call(request),
+            response: match self.failed.take() {
+                Some(error) => Either::Right(future::ready(Err(error))),
+                None => Either::Left(self.inner.call(request)),
+            },
         }
     }
 }
@@ -97,5 +113,36 @@ where
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// Is never ready, and must not be called.
+    #[derive(Clone)]
+    struct Broken;
+
+    impl Service<Request<Body>> for Broken {
+        type Response = Response<Body>;
+        type Error = BoxError;
+        type Future = Ready<Result<Response<Body>, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Err("broken".into()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            unreachable!("it never said that it is ready")
+        }
+    }
+
+    #[tokio::test]
+    async fn an_application_that_is_not_ready_answers_500_and_is_not_called() {
+        let served = AnswerLayer.layer(Broken).oneshot(Request::default()).await;
+        assert_eq!(served.expect("an answer").status(), 500);
     }
 }

@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::answer::{Cause, Caused};
-use crate::inbound::{Policy, Ruling};
+use crate::inbound::Policy;
 use crate::peer::Peer;
 use crate::{Body, BoxError};
 
@@ -59,12 +59,12 @@ pub struct Authorize<S> {
 
 impl<S> Authorize<S> {
     fn check(&self, request: &Request<Body>) -> Result<(), Refused> {
-        let extensions = request.extensions();
-        if let Some(ruling) = extensions.get::<Arc<Ruling>>() {
-            return ruling.check();
+        let peer = request.extensions().get::<Peer>();
+        let peer = peer.ok_or(Refused::NoPeer)?;
+        match peer.ruling() {
+            Some(ruling) => ruling.check(),
+            None => self.policy.admit(peer).map(|_| ()),
         }
-        let peer = extensions.get::<Peer>().ok_or(Refused::NoPeer)?;
-        self.policy.admit(peer).map(|_| ())
     }
 }
 

@@ -19,7 +19,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::answer::{Cause, Caused, Protocol};
-use crate::inbound::Ruling;
+use crate::peer::Peer;
 use crate::{Body, BoxError};
 
 /// Limits the silence of request bodies; never of gRPC calls, which are silent by design.
@@ -68,7 +68,8 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let ruling = request.extensions().get::<Arc<Ruling>>();
+        let peer = request.extensions().get::<Peer>();
+        let ruling = peer.and_then(Peer::ruling);
         let limit = ruling.map_or(self.limit, |ruling| ruling.body_silence(self.limit));
         let exempt =
             request.body().is_end_stream() || Protocol::of(request.headers()) == Protocol::Grpc;
@@ -80,7 +81,7 @@ where
             Some(limit) => {
                 let silent = Arc::new(AtomicBool::new(false));
                 let flag = Arc::clone(&silent);
-                let request = request.map(|body| Body::new(Audible::new(body, limit, flag)));
+                let request = request.map(|body| body.limit_silence(limit, flag));
                 LimitSilenceFuture {
                     response: self.inner.call(request),
                     silent: Some(Silence {
@@ -129,56 +130,54 @@ where
     }
 }
 
-pin_project! {
-    /// A body that fails once it has been silent for too long.
-    struct Audible {
-        #[pin]
-        body: Body,
-        // Made when a handler first has to wait: most bodies are there at once.
-        #[pin]
-        sleep: Option<Sleep>,
-        limit: Duration,
-        waiting: bool,
-        flag: Arc<AtomicBool>,
-    }
+/// A body that fails once it has been silent for too long.
+#[derive(Debug)]
+pub(crate) struct Audible<B> {
+    body: B,
+    /// Made when a handler first has to wait: most bodies are there at once.
+    sleep: Option<Pin<Box<Sleep>>>,
+    limit: Duration,
+    waiting: bool,
+    silent: Arc<AtomicBool>,
 }
 
-impl Audible {
-    const fn new(body: Body, limit: Duration, flag: Arc<AtomicBool>) -> Self {
+impl<B> Audible<B> {
+    /// Sets `silent` once `body` has been silent for `limit`.
+    pub(crate) const fn new(body: B, limit: Duration, silent: Arc<AtomicBool>) -> Self {
         Self {
             body,
             sleep: None,
             limit,
             waiting: false,
-            flag,
+            silent,
         }
     }
 }
 
-impl HttpBody for Audible {
+impl<B> HttpBody for Audible<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut this = self.project();
-        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
-            *this.waiting = false;
-            return Poll::Ready(frame);
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        if !std::mem::replace(this.waiting, true) {
-            match this.sleep.as_mut().as_pin_mut() {
-                Some(sleep) => sleep.reset(Instant::now() + *this.limit),
-                None => this.sleep.set(Some(sleep(*this.limit))),
-            }
+        let limit = this.limit;
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !std::mem::replace(&mut this.waiting, true) {
+            sleep.as_mut().reset(Instant::now() + limit);
         }
-        if let Some(sleep) = this.sleep.as_pin_mut() {
-            ready!(sleep.poll(cx));
-        }
-        this.flag.store(true, Ordering::Relaxed);
-        let limit = *this.limit;
+        ready!(sleep.as_mut().poll(cx));
+        this.silent.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(BodySilent { limit }.into())))
     }
 

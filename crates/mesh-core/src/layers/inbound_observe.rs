@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::answer::Protocol;
-use crate::inbound::Ruling;
+use crate::peer::Peer;
 use crate::telemetry::{Observation, Observed, RequestMetrics};
 
 /// Counts into one set of series; inside a listener's stack, into those of client and verdict.
@@ -29,7 +29,7 @@ impl InboundObserveLayer {
         }
     }
 
-    /// Counts into the series that each request's [`Ruling`] names.
+    /// Counts into the series that each request's ruling names.
     pub(crate) const fn by_ruling() -> Self {
         Self { metrics: None }
     }
@@ -67,7 +67,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let ruling = request.extensions().get::<Arc<Ruling>>();
+        let peer = request.extensions().get::<Peer>();
+        let ruling = peer.and_then(Peer::ruling);
         let metrics = ruling
             .map(|ruling| ruling.metrics())
             .or(self.metrics.as_ref());

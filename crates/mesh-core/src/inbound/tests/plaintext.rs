@@ -217,3 +217,38 @@ async fn a_drain_lets_requests_finish_and_takes_no_more() {
     assert!(idle.is_closed());
     assert!(house.pipes.send(tokio::io::duplex(1).0).await.is_err());
 }
+
+#[tokio::test]
+async fn an_axum_router_is_served_on_a_socket_until_its_shutdown() {
+    let router: axum::Router = axum::Router::new().route(
+        "/who",
+        axum::routing::get(|peer: Peer| async move { peer.name() }),
+    );
+    let state = state(no_credentials(), Inbound::Detect);
+    state
+        .policy
+        .store(Arc::new(Policy::compile(&plan(vec![ClientPlan::Anyone]))));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (shutdown, told) = oneshot::channel::<()>();
+    let told = async { told.await.expect("it is told") };
+    let serving = tokio::spawn(serve(listener, router, state, told));
+    let socket = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("it listens");
+    let (mut client, connection) = http1::handshake(TokioIo::new(socket))
+        .await
+        .expect("HTTP/1.1");
+    tokio::spawn(connection);
+    let request = get("/who").body(Body::empty()).expect("a request");
+    let response = client.send_request(request).await.expect("an answer");
+    assert_eq!(text(response).await, "127.0.0.1");
+    shutdown.send(()).expect("it lives");
+    serving
+        .await
+        .expect("no panic")
+        .expect("the socket has an address");
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
