@@ -248,3 +248,34 @@ where
         self.inner.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Metrics, Recorder, Workload};
+
+    #[test]
+    fn clients_beyond_the_bound_share_one_series() {
+        let recorder = Recorder::new(Metrics::Own).expect("an own recorder is always there");
+        let workload = Workload {
+            namespace: "shop".into(),
+            deployment: "api".into(),
+            pod: "api-1".into(),
+        };
+        let address = "127.0.0.1:8080".parse().expect("an address");
+        let metrics = ListenerMetrics::new(&recorder, &workload, address);
+        let policy = Arc::new(ArcSwap::new(Arc::new(Policy::Awaited)));
+        let docket = Docket::new(policy, Limits::default(), metrics);
+        for client in 0..MAX_SERIES + 10 {
+            let peer = Peer::for_tests(&format!("spiffe://mesh.local/ns/shop/sa/c{client}"));
+            let ruling = docket.rule(docket.policy.load_full(), &peer);
+            ruling.metrics().count_request();
+        }
+        let text = recorder.render();
+        assert_eq!(text.matches("\nrequest_total{").count(), MAX_SERIES + 1);
+        let shared = text
+            .lines()
+            .find(|line| line.contains(r#"client_id="other""#));
+        assert!(shared.expect("a series").ends_with(" 10"));
+    }
+}

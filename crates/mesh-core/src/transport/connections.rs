@@ -11,8 +11,14 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::activity::{Activity, Glance};
+use super::activity::Activity;
 use super::limits::Limits;
+use super::seen::{Fate, Patience, Seen};
+
+/// How long a connection without a request may take to close once it drains.
+///
+/// HTTP/2 waits for the client's word before it closes, and a client that is gone has none.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The living connections of a listener.
 #[derive(Debug)]
@@ -34,25 +40,6 @@ struct Tracked {
     activity: Arc<Activity>,
     task: Option<AbortHandle>,
     seen: Seen,
-}
-
-/// What was seen of a connection, and since when.
-#[derive(Debug)]
-struct Seen {
-    glance: Glance,
-    /// Since when its head has been the same unfinished one.
-    head_since: Instant,
-    /// Since when no request has been in flight.
-    quiet_since: Instant,
-    ending: bool,
-}
-
-/// What is to become of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Keep,
-    End,
-    Cut,
 }
 
 impl Connections {
@@ -103,9 +90,18 @@ impl Connections {
     }
 
     fn look(&self, now: Instant) {
-        for tracked in self.living().by_id.values_mut() {
+        let mut living = self.living();
+        let patience = Patience {
+            head: self.limits.header,
+            rest: if living.draining {
+                FAREWELL.min(self.limits.idle)
+            } else {
+                self.limits.idle
+            },
+        };
+        for tracked in living.by_id.values_mut() {
             let glance = tracked.activity.glance();
-            match tracked.seen.judge(glance, now, &self.limits) {
+            match tracked.seen.judge(glance, now, patience) {
                 Fate::Keep => {}
                 Fate::End => tracked.activity.end(),
                 Fate::Cut => tracked.cut(),
@@ -180,45 +176,6 @@ impl Tracked {
     }
 }
 
-impl Seen {
-    fn new(glance: Glance, now: Instant) -> Self {
-        Self {
-            glance,
-            head_since: now,
-            quiet_since: now,
-            ending: false,
-        }
-    }
-
-    fn judge(&mut self, glance: Glance, now: Instant, limits: &Limits) -> Fate {
-        let before = std::mem::replace(&mut self.glance, glance);
-        if !before.serving || before.head != glance.head {
-            self.head_since = now;
-        }
-        let quiet = before.in_flight == 0 && glance.in_flight == 0 && before.begun == glance.begun;
-        if !before.serving || !quiet {
-            self.quiet_since = now;
-            self.ending = false;
-        }
-        if !glance.serving {
-            // The handshake has a timer of its own.
-            return Fate::Keep;
-        }
-        let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
-        if glance.in_head() && past(self.head_since, limits.header) {
-            Fate::Cut
-        } else if past(self.quiet_since, limits.idle) {
-            // A client that is gone does not answer a farewell: the second time is without one.
-            match std::mem::replace(&mut self.ending, true) {
-                false => Fate::End,
-                true => Fate::Cut,
-            }
-        } else {
-            Fate::Keep
-        }
-    }
-}
-
 /// A place among the living connections, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -256,75 +213,6 @@ mod tests {
     use std::task::Context;
 
     use super::*;
-
-    fn glance() -> Glance {
-        Glance {
-            serving: true,
-            in_flight: 0,
-            begun: 0,
-            head: 0,
-        }
-    }
-
-    /// The fates at each of `seconds`, for what was seen at that time.
-    fn fates(looks: &[(u64, Glance)]) -> Vec<Fate> {
-        let start = Instant::now();
-        let mut seen = Seen::new(looks[0].1, start);
-        let judge = |&(seconds, glance)| {
-            let now = start + Duration::from_secs(seconds);
-            seen.judge(glance, now, &Limits::default())
-        };
-        looks.iter().map(judge).collect()
-    }
-
-    #[test]
-    fn h07_one_head_may_take_30_seconds_and_many_heads_any_time() {
-        let slow = Glance {
-            head: 1,
-            ..glance()
-        };
-        assert_eq!(
-            fates(&[(0, slow), (29, slow), (30, slow)])[1..],
-            [Fate::Keep, Fate::Cut]
-        );
-        let next = Glance {
-            head: 3,
-            begun: 1,
-            ..glance()
-        };
-        assert_eq!(
-            fates(&[(0, slow), (29, next), (58, next), (59, next)])[3],
-            Fate::Cut
-        );
-        assert_eq!(fates(&[(0, slow), (29, next), (58, next)])[2], Fate::Keep);
-    }
-
-    #[test]
-    fn h07_a_resting_connection_gets_a_farewell_and_then_the_axe() {
-        let seen = fates(&[
-            (0, glance()),
-            (299, glance()),
-            (300, glance()),
-            (305, glance()),
-        ]);
-        assert_eq!(seen[1..], [Fate::Keep, Fate::End, Fate::Cut]);
-    }
-
-    #[test]
-    fn h07_a_request_in_flight_is_no_rest_however_long_it_takes() {
-        let busy = Glance {
-            in_flight: 1,
-            begun: 1,
-            ..glance()
-        };
-        assert_eq!(fates(&[(0, busy), (3600, busy)])[1], Fate::Keep);
-        let after = Glance {
-            begun: 1,
-            ..glance()
-        };
-        let seen = fates(&[(0, busy), (3600, after), (3899, after), (3900, after)]);
-        assert_eq!(seen[1..], [Fate::Keep, Fate::Keep, Fate::End]);
-    }
 
     #[tokio::test]
     async fn one_connection_too_many_is_not_admitted_until_another_leaves() {

@@ -13,6 +13,7 @@ mod frames;
 mod limits;
 pub(crate) mod rewind;
 pub(crate) mod secure;
+mod seen;
 pub(crate) mod serve;
 
 pub use limits::Limits;

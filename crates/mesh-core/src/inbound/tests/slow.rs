@@ -166,3 +166,25 @@ async fn h07_the_plan_may_allow_silence() {
     pipe.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(answer, b"HTTP/1.1 200 OK");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_says_goodbye_does_not_hold_up_a_drain() {
+    let mut house = house();
+    let mut silent = house.connect().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    silent.write_all(preface).await.expect("the pipe is open");
+    let mut stopped = house.connect().await;
+    stopped
+        .write_all(b"GET / HT")
+        .await
+        .expect("the pipe is open");
+    sleep(Duration::from_secs(1)).await;
+    let started = Instant::now();
+    house.shut_down();
+    house.task.await.expect("no panic");
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
+}
