@@ -45,7 +45,7 @@ use crate::{Body, BoxError, Peer};
 
 pub use listener::{InboundState, serve};
 pub use policy::{Open, Policy};
-pub use ruling::Ruling;
+pub(crate) use ruling::Ruling;
 use ruling::{Docket, RulingLayer};
 
 /// The steps between one connection and the application, outermost first.

@@ -29,7 +29,7 @@ const MAX_SERIES: usize = 1_000;
 
 /// A policy as it applies to one connection.
 #[derive(Debug)]
-pub struct Ruling {
+pub(crate) struct Ruling {
     policy: Arc<Policy>,
     verdict: Result<ObjectRef, Refused>,
     metrics: Arc<RequestMetrics>,
