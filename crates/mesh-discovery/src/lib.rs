@@ -11,6 +11,9 @@
 //! - [`server`], [`config`], [`listen`]: the server, put together.
 //! - [`identity`]: the CA's keys, join tokens, certificates.
 //! - [`store`]: records, revisions, leases; one trait, several homes.
+//! - [`objects`]: what people wrote, over records.
+//! - [`admission`]: whether an object may be stored.
+//! - [`api`]: the resource API over HTTP, and `POST /v1/apply`.
 //! - [`caller`]: who may ask for what.
 //! - [`wire`]: what an administrator's requests and answers look like.
 //! - [`compile`]: what was written and registered, as what processes are told.
@@ -18,6 +21,8 @@
 
 mod access;
 mod admin;
+pub mod admission;
+pub mod api;
 pub mod caller;
 pub mod client;
 pub mod compile;
@@ -25,6 +30,7 @@ pub mod config;
 pub mod identity;
 pub mod listen;
 mod metrics;
+pub mod objects;
 mod refused;
 pub mod server;
 pub mod store;

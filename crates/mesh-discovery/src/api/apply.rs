@@ -1,0 +1,112 @@
+//! `POST /v1/apply`: YAML of many objects, checked whole and written in one commit.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use mesh_policy::manifest::{Problem, Problems};
+
+use super::failure::Failure;
+use super::{body, query};
+use crate::admission;
+use crate::caller::{Caller, NotPermitted};
+use crate::objects::{MAX_APPLY_BYTES, ObjectError, Objects};
+use crate::wire::{Applied, ApplyProblem, ApplyRefused};
+
+/// Problems told of one file; who has more mends these first.
+const MAX_PROBLEMS: usize = 200;
+
+pub(super) async fn apply(
+    State(objects): State<Objects>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Applied>, Refused> {
+    caller.require_admin()?;
+    let mode = query::mode(request.uri().query())?;
+    let text = body::read_text(request, MAX_APPLY_BYTES).await?;
+    let parsed = admission::file("", &text, objects.domain())?;
+    let mut applied = objects.apply(&parsed.manifests, mode).await?;
+    applied.warnings = parsed.warnings.into_iter().map(warned).collect();
+    Ok(Json(applied))
+}
+
+/// An apply that wrote nothing.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    refusal: ApplyRefused,
+}
+
+impl From<Problems> for Refused {
+    fn from(problems: Problems) -> Self {
+        let count = problems.0.len();
+        let told = problems.0.iter().take(MAX_PROBLEMS).map(told).collect();
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            refusal: ApplyRefused {
+                error: "invalid".to_owned(),
+                message: format!(
+                    "nothing was applied, since the file has problems ({count}): mend them and apply it again"
+                ),
+                problems: told,
+            },
+        }
+    }
+}
+
+/// The line that a caller may put the file's name before.
+fn warned(warning: Problem) -> String {
+    let file = None;
+    Problem { file, ..warning }.to_string()
+}
+
+fn told(problem: &Problem) -> ApplyProblem {
+    ApplyProblem {
+        line: problem.line,
+        column: problem.column,
+        field: problem.field.clone(),
+        message: super::sentence(problem),
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let (status, reason, message) = failure.into_parts();
+        let error = match reason {
+            "Conflict" => "conflict",
+            "RequestEntityTooLarge" => "too-large",
+            "ServiceUnavailable" => "unavailable",
+            "Unauthorized" => "unauthorized",
+            "Forbidden" => "forbidden",
+            "Timeout" => "timeout",
+            "InternalError" => "internal",
+            _ => "bad-request",
+        };
+        Self {
+            status,
+            refusal: ApplyRefused {
+                error: error.to_owned(),
+                message,
+                problems: Vec::new(),
+            },
+        }
+    }
+}
+
+impl From<NotPermitted> for Refused {
+    fn from(error: NotPermitted) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<ObjectError> for Refused {
+    fn from(error: ObjectError) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.refusal)).into_response()
+    }
+}
