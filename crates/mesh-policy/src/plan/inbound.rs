@@ -11,6 +11,7 @@ use crate::name::{Label, ObjectRef, ServicePort};
 
 /// The policy of one served port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InboundPlan {
     /// The logical port that this governs, as discovery resolved it.
     pub port: ServicePort,
@@ -29,6 +30,7 @@ pub struct InboundPlan {
 
 /// One reason to let a client in: its network *and* its identity must fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AuthorizationPlan {
     /// The object that grants this.
     pub source: ObjectRef,
@@ -55,6 +57,7 @@ pub enum EffectPlan {
 
 /// A network and its holes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NetworkPlan {
     /// Such as `10.0.0.0/8`.
     pub cidr: String,
@@ -65,7 +68,7 @@ pub struct NetworkPlan {
 
 /// Who a client must have proved to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ClientPlan {
     /// Nobody in particular: plaintext will do.
     Anyone,
@@ -85,6 +88,7 @@ pub enum ClientPlan {
 /// With every field absent this is any identity at all, also one that is not
 /// of the form `/ns/<ns>/sa/<name>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PatternPlan {
     /// The trust domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -25,6 +25,7 @@ pub struct PortPlan {
 
 /// One route, from one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RoutePlan {
     /// The object that people wrote.
     pub source: ObjectRef,
@@ -34,6 +35,7 @@ pub struct RoutePlan {
 
 /// What happens to the requests that match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RulePlan {
     /// The rule's name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +52,7 @@ pub struct RulePlan {
 
 /// All of these must hold of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MatchPlan {
     /// The path, without its query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,6 +77,7 @@ pub enum PathPlan {
 
 /// A header and the value it must have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HeaderPlan {
     /// Its name, in lower case.
     pub name: String,
@@ -83,17 +87,17 @@ pub struct HeaderPlan {
 
 /// One place a rule sends to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BackendPlan {
     /// Its share of the rule's requests is this over the sum; 0 gets none.
     pub weight: u32,
     /// Where that share goes.
-    #[serde(flatten)]
     pub target: TargetPlan,
 }
 
 /// A backend that can be called, or why it cannot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TargetPlan {
     /// A port of a service; its endpoints travel as events of their own.
     Service(ServicePort),
@@ -110,6 +114,7 @@ pub enum TargetPlan {
 
 /// Time limits of a rule, in milliseconds; absent means none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TimeoutsPlan {
     /// From the call to the end of the response headers, retries included.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,9 @@
 //! A part of a plan that must be understood, or else close what it governs.
 //!
 //! A client older than a policy must not read the half it knows: that is how a
-//! host rule became a match-all (CVE-2022-21679).
+//! host rule became a match-all (CVE-2022-21679). So inside a part an unknown
+//! field counts as not understood, also where nobody thought to require it:
+//! a match without the condition that it does not know is a wider match.
 
 use std::collections::BTreeSet;
 
@@ -107,6 +109,22 @@ mod tests {
                 .to_string()
                 .contains("route/9")
         );
+    }
+
+    #[test]
+    fn z16_an_unknown_field_inside_a_part_closes_it() {
+        use crate::plan::outbound::RoutePlan;
+
+        let route = |of_match: &str| {
+            let source = r#"{"group":"","kind":"k","namespace":"","name":"n"}"#;
+            let rule = format!(r#"{{"matches":[{of_match}],"backends":[]}}"#);
+            let body = format!(r#"{{"source":{source},"rules":[{rule}]}}"#);
+            let part = format!(r#"{{"requires":["route/1"],"body":{body}}}"#);
+            serde_json::from_str::<Part<RoutePlan>>(&part).unwrap()
+        };
+        assert!(route(r#"{"method":"GET"}"#).understood().is_ok());
+        let wider = route(r#"{"method":"GET","query":[{"name":"a","exact":"b"}]}"#);
+        assert!(wider.understood().is_err(), "a match without its condition");
     }
 
     #[test]
