@@ -8,9 +8,8 @@ use mesh_policy::manifest::{Problem, Problems};
 
 use super::failure::Failure;
 use super::{body, query};
-use crate::admission;
 use crate::caller::{Caller, NotPermitted};
-use crate::objects::{MAX_APPLY_BYTES, ObjectError, Objects};
+use crate::objects::{ApplyError, MAX_APPLY_BYTES, Objects};
 use crate::wire::{Applied, ApplyProblem, ApplyRefused};
 
 /// Problems told of one file; who has more mends these first.
@@ -24,10 +23,7 @@ pub(super) async fn apply(
     caller.require_admin()?;
     let mode = query::mode(request.uri().query())?;
     let text = body::read_text(request, MAX_APPLY_BYTES).await?;
-    let parsed = admission::file("", &text, objects.domain())?;
-    let mut applied = objects.apply(&parsed.manifests, mode).await?;
-    applied.warnings = parsed.warnings.into_iter().map(warned).collect();
-    Ok(Json(applied))
+    Ok(Json(objects.apply_yaml(&text, mode).await?))
 }
 
 /// An apply that wrote nothing.
@@ -52,12 +48,6 @@ impl From<Problems> for Refused {
             },
         }
     }
-}
-
-/// The line that a caller may put the file's name before.
-fn warned(warning: Problem) -> String {
-    let file = None;
-    Problem { file, ..warning }.to_string()
 }
 
 fn told(problem: &Problem) -> ApplyProblem {
@@ -99,9 +89,12 @@ impl From<NotPermitted> for Refused {
     }
 }
 
-impl From<ObjectError> for Refused {
-    fn from(error: ObjectError) -> Self {
-        Failure::from(error).into()
+impl From<ApplyError> for Refused {
+    fn from(error: ApplyError) -> Self {
+        match error {
+            ApplyError::Invalid(problems) => problems.into(),
+            ApplyError::Object(error) => Failure::from(error).into(),
+        }
     }
 }
 

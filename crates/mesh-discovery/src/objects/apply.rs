@@ -1,13 +1,44 @@
 //! Many objects at once, in one commit or not at all.
 
-use mesh_policy::manifest::Manifest;
+use mesh_policy::manifest::{Manifest, Problem, Problems};
 
 use super::metadata::{self, Birth};
 use super::{ATTEMPTS, Mode, ObjectError, ObjectName, Objects, Precondition, put};
+use crate::admission;
 use crate::store::{CommitError, Expect, Write};
 use crate::wire::{Action, Applied, AppliedObject};
 
+/// Why nothing of a file was applied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The file has problems: all of them are told.
+    #[error(transparent)]
+    Invalid(#[from] Problems),
+    /// An object could not be read or written.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+}
+
 impl Objects {
+    /// Reads, checks and applies the YAML of many objects: all of it under one revision, or nothing.
+    ///
+    /// The warnings are told as `line:column: field: message`.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::Invalid`] with every problem of the file; those of [`Objects::apply`].
+    pub async fn apply_yaml(&self, yaml: &str, mode: Mode) -> Result<Applied, ApplyError> {
+        let parsed = admission::file("", yaml, self.domain())?;
+        let mut applied = self.apply(&parsed.manifests, mode).await?;
+        let warned = |warning: Problem| {
+            let file = None;
+            Problem { file, ..warning }.to_string()
+        };
+        applied.warnings = parsed.warnings.into_iter().map(warned).collect();
+        Ok(applied)
+    }
+
     /// Creates or replaces all of `manifests` under one revision.
     ///
     /// Objects that are stored just so are not written again. The names must differ, as

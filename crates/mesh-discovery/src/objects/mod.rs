@@ -15,6 +15,7 @@ use mesh_policy::identity::TrustDomain;
 use mesh_policy::manifest::{Kind, Manifest};
 use serde_json::{Value, json};
 
+pub use self::apply::ApplyError;
 pub use self::error::ObjectError;
 use self::metadata::Birth;
 use crate::store::{CommitError, Expect, OBJECTS, Record, SharedStore, Write, object_key};
