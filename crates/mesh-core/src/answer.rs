@@ -9,7 +9,7 @@ use std::error::Error;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::{Body, layers};
+use crate::{Body, layers, outbound, transport};
 
 /// Names the [`Cause`] of an answer that the mesh made itself.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-error");
@@ -148,6 +148,13 @@ const KNOWN: &[Lookup] = &[
     of::<layers::body_silence::BodySilent>,
     of::<layers::deadline::Late>,
     of::<layers::panic::Panicked>,
+    of::<layers::balance::NoEndpoints>,
+    of::<layers::endpoint::ConnectionBroke>,
+    of::<layers::route::Unroutable>,
+    of::<layers::split::NoBackend>,
+    of::<layers::timeout::TimedOut>,
+    of::<outbound::Shapeless>,
+    of::<transport::ConnectFailed>,
 ];
 
 fn of<E: Caused>(error: &(dyn Error + 'static)) -> Option<Cause> {

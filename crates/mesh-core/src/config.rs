@@ -2,7 +2,7 @@
 //!
 //! Everything the environment sets is a field here, so that several meshes can
 //! live in one process; libraries read nothing else. A [`Config`] is checked
-//! once, by [`Config::check`], which `Mesh::join` calls.
+//! once, by [`Config::check`], which [`crate::Mesh::join`] calls.
 
 mod environment;
 
@@ -15,6 +15,9 @@ use std::time::Duration;
 use http::Uri;
 use mesh_policy::name::ServiceAddress;
 use mesh_policy::token::JoinToken;
+
+use crate::telemetry::Metrics;
+use crate::transport::Limits;
 
 /// How many discovery URLs are tried in turn; more would only hide that none answers.
 const MAX_DISCOVERY_URLS: usize = 16;
@@ -45,7 +48,7 @@ pub struct Config {
     /// Where discovery listens, `https://host:port` each; replicas are tried in turn.
     ///
     /// Default: `https://127.0.0.1:7800`. An address that nobody answers makes
-    /// `Mesh::join` wait, and costs each attempt one connect timeout.
+    /// [`crate::Mesh::join`] wait, and costs each attempt one connect timeout.
     pub discovery: Vec<Uri>,
     /// What proves that this process may join; a token is good for one join.
     ///
@@ -93,7 +96,14 @@ pub struct Config {
     ///
     /// Default: none. Every name here is one that a web page could be made to call.
     pub admin_hosts: Vec<String>,
-    /// How long `Mesh::join` waits for discovery.
+    /// Where the mesh's metrics live.
+    ///
+    /// Default: a recorder of its own. [`Config::from_env`] prefers the process's, so that the
+    /// application's own metrics are served too. See [`Metrics`].
+    pub metrics: Metrics,
+    /// How much clients may ask of a listener; each field of [`Limits`] has its default.
+    pub limits: Limits,
+    /// How long [`crate::Mesh::join`] waits for discovery.
     ///
     /// Default: none, for ever. Too short, and a process that starts with the whole
     /// fleet gives up while discovery still comes up.
@@ -117,6 +127,8 @@ impl Default for Config {
             advertise: None,
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             admin_hosts: Vec::new(),
+            metrics: Metrics::Own,
+            limits: Limits::default(),
             join_timeout: None,
             shutdown: Shutdown::Signals,
         }
@@ -235,7 +247,7 @@ pub enum Shutdown {
     /// SIGTERM or Ctrl-C drain every listener.
     #[default]
     Signals,
-    /// Only `Mesh::drain` does. Signals are left to the application; one that
+    /// Only [`crate::Mesh::drain`] does. Signals are left to the application; one that
     /// forgets to drain cuts requests off.
     Manual,
 }

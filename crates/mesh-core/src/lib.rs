@@ -10,7 +10,9 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`outbound`] | what a request passes on its way out, in order |
 //! | [`inbound`] | what a request passes before the application sees it, in order |
+//! | [`mesh`] | the handle: join, serve, call, drain |
 //! | [`config`] | what a process tells the mesh |
 //! | [`layers`] | the steps of the stacks, each usable alone |
 //! | [`transport`] | connections: accepted, detected, limited, drained |
@@ -25,14 +27,19 @@ pub mod answer;
 mod body;
 pub mod config;
 pub mod context;
+mod discovery;
 pub mod inbound;
 pub mod layers;
+pub mod mesh;
+pub mod outbound;
 pub mod peer;
+mod plans;
 pub mod telemetry;
 pub mod transport;
 
 pub use body::Body;
 pub use config::Config;
+pub use mesh::{Client, Mesh};
 pub use peer::Peer;
 
 /// Any error, as it passes the seams; look for a type with [`std::error::Error::source`].

@@ -10,6 +10,7 @@ use http::Uri;
 use mesh_policy::name::ServiceAddress;
 
 use super::{Config, Inbound, InvalidConfig, TokenSource};
+use crate::telemetry::Metrics;
 
 /// Variables that set a field.
 const HONOURED: [&str; 12] = [
@@ -117,6 +118,7 @@ impl Vars {
             zone: self.text("MESH_ZONE").map(str::to_owned),
             inbound: self.inbound()?,
             admin_hosts: self.list("MESH_ADMIN_HOSTS", |text| Ok(text.to_owned()))?,
+            metrics: Metrics::GlobalOrOwn,
             ..Config::default()
         };
         let discovery = self.list("MESH_DISCOVERY", |text| {

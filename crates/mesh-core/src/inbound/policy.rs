@@ -1,5 +1,6 @@
 //! What governs a listener, as discovery has told it so far.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_policy::authorize::{self, Client, Verdict};
@@ -22,6 +23,8 @@ pub enum Policy {
     },
     /// The plan is understood.
     Open(Open),
+    /// Several, of a listener that serves several names: all must let a client in.
+    Every(Vec<Arc<Self>>),
 }
 
 /// A policy that is understood.
@@ -60,6 +63,13 @@ impl Policy {
         }
     }
 
+    /// The policy of a listener that serves several names: all of `policies` must let a
+    /// client in, since it says itself which name it wants.
+    #[must_use]
+    pub fn every(policies: Vec<Arc<Self>>) -> Self {
+        Self::Every(policies)
+    }
+
     fn closed(error: &dyn std::error::Error) -> Self {
         Self::Closed {
             why: error.to_string(),
@@ -71,6 +81,7 @@ impl Policy {
     pub fn why_closed(&self) -> Option<&str> {
         match self {
             Self::Closed { why } => Some(why),
+            Self::Every(policies) => policies.iter().find_map(|policy| policy.why_closed()),
             Self::Awaited | Self::Open(_) => None,
         }
     }
@@ -85,6 +96,11 @@ impl Policy {
             Self::Awaited => return Err(Refused::NoPolicy),
             Self::Closed { why } => return Err(Refused::Closed { why: why.clone() }),
             Self::Open(open) => open,
+            Self::Every(policies) => {
+                let by = policies.iter().map(|policy| policy.admit(peer));
+                // The last of them stands for all; of none, nobody is let in.
+                return by.reduce(Result::and).unwrap_or(Err(Refused::NoPolicy));
+            }
         };
         let client = Client {
             identity: peer.identity(),
@@ -108,6 +124,7 @@ impl Policy {
     pub(super) fn server(&self) -> Option<(&ObjectRef, u16)> {
         match self {
             Self::Awaited | Self::Closed { .. } => None,
+            Self::Every(policies) => policies.iter().find_map(|policy| policy.server()),
             Self::Open(open) => Some((open.authorize.server(), open.authorize.port().port)),
         }
     }
@@ -116,6 +133,10 @@ impl Policy {
     pub(super) fn body_silence(&self, default: Option<Duration>) -> Option<Duration> {
         match self {
             Self::Awaited | Self::Closed { .. } => default,
+            Self::Every(policies) => {
+                let limits = policies.iter().map(|policy| policy.body_silence(default));
+                limits.flatten().min()
+            }
             Self::Open(open) => match open.body_silence {
                 BodySilence::Default => default,
                 BodySilence::Unlimited => None,

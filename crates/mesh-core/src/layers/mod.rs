@@ -5,10 +5,15 @@
 
 pub mod answer;
 pub mod authorize;
+pub mod balance;
 pub mod body_silence;
 pub mod context;
 pub mod deadline;
+pub mod endpoint;
 pub mod inbound_context;
 pub mod inbound_observe;
 pub mod panic;
 pub mod peer;
+pub mod route;
+pub mod split;
+pub mod timeout;

@@ -32,6 +32,9 @@ pub enum Metrics {
     /// One of its own that also becomes the process's recorder of the `metrics` crate, so that the
     /// application's metrics are served on the admin port too.
     Global,
+    /// [`Metrics::Global`] if nobody has installed a recorder, else [`Metrics::Own`], with one log
+    /// line: what [`crate::Config::from_env`] chooses.
+    GlobalOrOwn,
     /// One that the application made. A foreign recorder can be written to but not
     /// rendered, so it says how; it needs the buckets of [`Metrics::builder`].
     Given {
@@ -62,6 +65,7 @@ impl fmt::Debug for Metrics {
         f.write_str(match self {
             Self::Own => "Own",
             Self::Global => "Global",
+            Self::GlobalOrOwn => "GlobalOrOwn",
             Self::Given { .. } => "Given",
         })
     }
@@ -106,6 +110,7 @@ impl Recorder {
                     .map_err(|_| InvalidMetrics::AlreadyInstalled)?;
                 recorder
             }
+            Metrics::GlobalOrOwn => return Ok(Self::from_environment()),
             Metrics::Given { recorder, render } => Self {
                 registry: recorder,
                 output: Output::Given(render),
@@ -116,8 +121,7 @@ impl Recorder {
     }
 
     /// [`Metrics::Global`] if nobody has installed a recorder, else [`Metrics::Own`].
-    #[must_use]
-    pub fn from_environment() -> Self {
+    fn from_environment() -> Self {
         Self::new(Metrics::Global).unwrap_or_else(|taken| {
             tracing::info!(%taken, "the mesh's metrics live on a recorder of their own");
             let recorder = Self::own();

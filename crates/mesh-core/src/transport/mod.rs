@@ -8,12 +8,15 @@
 
 pub(crate) mod accept;
 pub(crate) mod activity;
+pub(crate) mod connect;
 pub(crate) mod connections;
 mod frames;
 mod limits;
+pub(crate) mod pool;
 pub(crate) mod rewind;
 pub(crate) mod secure;
 mod seen;
 pub(crate) mod serve;
 
+pub use connect::ConnectFailed;
 pub use limits::Limits;

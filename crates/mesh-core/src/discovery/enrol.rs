@@ -1,0 +1,133 @@
+//! From a token to credentials.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::Method;
+use mesh_policy::identity::TrustDomain;
+use mesh_policy::plan::PROTOCOL_VERSION;
+use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
+use mesh_policy::token::{InvalidToken, JoinToken};
+use mesh_tls::anchors::{TrustBundle, root_hash};
+use mesh_tls::credentials::Credentials;
+use mesh_tls::request::KeyPair;
+use rustls::pki_types::CertificateDer;
+
+use super::link::{Link, LinkFailed};
+use crate::BoxError;
+use crate::config::TokenSource;
+
+/// Larger than any token, so that a wrong path does not fill memory.
+const MAX_TOKEN_BYTES: u64 = 4_096;
+
+/// The token, from wherever the configuration says.
+pub(super) fn token(source: &TokenSource) -> Result<JoinToken, TokenUnreadable> {
+    match source {
+        TokenSource::Given(token) => Ok(token.clone()),
+        TokenSource::File(path) => {
+            let unreadable = |source| TokenUnreadable::File {
+                path: path.clone(),
+                source,
+            };
+            let mut text = String::new();
+            let file = std::fs::File::open(path).map_err(unreadable)?;
+            io::Read::read_to_string(&mut io::Read::take(file, MAX_TOKEN_BYTES), &mut text)
+                .map_err(unreadable)?;
+            text.parse().map_err(|source| TokenUnreadable::Content {
+                path: path.clone(),
+                source,
+            })
+        }
+    }
+}
+
+/// The file that should hold a token does not.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenUnreadable {
+    /// It cannot be read.
+    #[error(
+        "the token's file {path:?} cannot be read: see that it exists and this user may read it"
+    )]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It holds something else.
+    #[error("the file {path:?} holds no token")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What a token looks like.
+        source: InvalidToken,
+    },
+}
+
+/// Asks one discovery server for a certificate of a key that never leaves this process.
+pub(super) async fn enrol(
+    link: &Link,
+    token: &JoinToken,
+    key: KeyPair,
+) -> Result<Arc<Credentials>, EnrolFailed> {
+    let csr = key
+        .signing_request()
+        .map_err(|e| EnrolFailed::Broken(e.into()))?;
+    let request = EnrolRequest {
+        version: PROTOCOL_VERSION,
+        csr: STANDARD.encode(csr.der()),
+        attestation: Attestation::JoinToken(token.reveal()),
+    };
+    let answer = link.ask(Method::POST, "/v1/identity", &request).await?;
+    let answer: EnrolResponse = serde_json::from_slice(&answer).map_err(LinkFailed::Malformed)?;
+    let credentials = assemble(key, &answer, token).map_err(EnrolFailed::Broken)?;
+    Ok(Arc::new(credentials))
+}
+
+/// Asking for an identity failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EnrolFailed {
+    #[error(transparent)]
+    Link(#[from] LinkFailed),
+    #[error("the certificate that discovery sent is of no use")]
+    Broken(#[source] BoxError),
+}
+
+fn assemble(
+    key: KeyPair,
+    answer: &EnrolResponse,
+    token: &JoinToken,
+) -> Result<Credentials, BoxError> {
+    let decode = |texts: &[String]| -> Result<Vec<CertificateDer<'static>>, BoxError> {
+        let decoded = texts
+            .iter()
+            .map(|text| STANDARD.decode(text).map(Into::into));
+        Ok(decoded.collect::<Result<_, _>>()?)
+    };
+    let anchors = decode(&answer.anchors)?;
+    let domain: TrustDomain = answer.identity.trust_domain().parse()?;
+    let bundle = TrustBundle::new(domain, anchors)?;
+    // The token says whom to believe; the anchors that came along must agree.
+    let hashes = bundle.certificates().iter().map(root_hash);
+    if !hashes.flatten().any(|hash| hash == *token.root()) {
+        return Err(ForeignAnchors.into());
+    }
+    let chain = decode(&answer.chain)?;
+    let credentials = Credentials::new(key, chain, bundle.into(), SystemTime::now())?;
+    if *credentials.identity() != answer.identity {
+        return Err(ForeignAnchors.into());
+    }
+    Ok(credentials)
+}
+
+/// What discovery sent contradicts itself or the token.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the certificates that discovery sent do not belong to the token: see that both come from one mesh"
+)]
+struct ForeignAnchors;

@@ -1,0 +1,237 @@
+//! From a configuration to an open watch.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Uri;
+use mesh_policy::identity::Identity;
+use mesh_policy::name::Label;
+use mesh_policy::token::JoinToken;
+use mesh_tls::credentials::Credentials;
+use mesh_tls::request::KeyPair;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+use super::backoff::Backoff;
+use super::control::Links;
+use super::enrol::{EnrolFailed, enrol, token};
+use super::follow::Follower;
+use super::link::Link;
+use super::served::Served;
+use super::session::{Bearings, Process, Session, WatchEnded, chain};
+use super::status::Status;
+use crate::admin::{self, AdminState};
+use crate::config::Config;
+use crate::mesh::JoinError;
+use crate::plans::{Outfit, Plans};
+use crate::telemetry::{Recorder, Workload};
+use crate::transport::connect::CurrentCredentials;
+
+/// What the control thread is started with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) config: Arc<Config>,
+    pub(crate) recorder: Recorder,
+    pub(crate) draining: watch::Receiver<bool>,
+    /// The last thing that went wrong, for whoever loses patience.
+    pub(crate) trouble: Trouble,
+}
+
+/// The last thing that went wrong.
+pub(crate) type Trouble = Arc<Mutex<Option<String>>>;
+
+/// What a process has once it has joined.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    pub(crate) identity: Identity,
+    pub(crate) credentials: CurrentCredentials,
+    pub(crate) workload: Arc<Workload>,
+    pub(crate) plans: Arc<Plans>,
+    pub(crate) served: Arc<Served>,
+    pub(crate) status: Arc<Status>,
+    pub(crate) admin: Option<SocketAddr>,
+    /// The address that others reach this process by, where a listener takes any.
+    pub(crate) reached_by: IpAddr,
+}
+
+/// Gets an identity and opens the first watch; waits for both.
+pub(super) async fn join(setup: Setup) -> Result<(Joined, Links, Session), JoinError> {
+    let config = &setup.config;
+    let status = Arc::new(Status::new(setup.draining.clone()));
+    let admin = open_admin(config, &setup.recorder, &status).await?;
+    let source = config
+        .token
+        .as_ref()
+        .expect("a checked configuration has a token");
+    let credentials = identify(&config.discovery, &token(source)?, &setup.trouble).await?;
+    let (joined, bearings) = equip(&setup, credentials, status, admin)?;
+    let mut links = Links::new(&config.discovery, &joined.credentials);
+    let mut backoff = Backoff::new();
+    loop {
+        match links.open(&bearings).await {
+            Ok(session) => {
+                let follower = Arc::clone(&bearings.follower);
+                joined.status.joined(Arc::clone(&joined.served), follower);
+                return Ok((joined, links, session));
+            }
+            Err(WatchEnded::Link(error)) if error.is_final() => {
+                return Err(JoinError::Refused(error));
+            }
+            Err(error) => note(&setup.trouble, chain(&error)),
+        }
+        backoff.wait().await;
+    }
+}
+
+/// The admin port is up before there is an identity, so that it can say what is missing.
+async fn open_admin(
+    config: &Config,
+    recorder: &Recorder,
+    status: &Arc<Status>,
+) -> Result<Option<SocketAddr>, JoinError> {
+    let Some(address) = config.admin else {
+        return Ok(None);
+    };
+    let failed = |source| JoinError::Admin { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let (readiness, plan) = (Arc::clone(status), Arc::clone(status));
+    let state = AdminState {
+        recorder: recorder.clone(),
+        hosts: config.admin_hosts.clone(),
+        reasons_not_ready: Arc::new(move || readiness.not_ready()),
+        plan: Arc::new(move || plan.plan()),
+    };
+    // Ends with the thread's runtime.
+    tokio::spawn(admin::serve(listener, state));
+    Ok(Some(bound))
+}
+
+/// Asks every discovery server in turn until one gives an identity.
+async fn identify(
+    urls: &[Uri],
+    token: &JoinToken,
+    trouble: &Trouble,
+) -> Result<Arc<Credentials>, JoinError> {
+    let mut backoff = Backoff::new();
+    loop {
+        let mut distrusted = 0;
+        for url in urls {
+            let key = KeyPair::generate().map_err(|error| JoinError::Identity(error.into()))?;
+            let tls = mesh_tls::config::joining(*token.root());
+            let link = Link::new(url, &tls).map_err(JoinError::Refused)?;
+            match enrol(&link, token, key).await {
+                Ok(credentials) => return Ok(credentials),
+                Err(EnrolFailed::Link(error)) if error.is_final() => {
+                    return Err(JoinError::Refused(error));
+                }
+                Err(EnrolFailed::Link(error)) if error.is_distrust() => {
+                    note(trouble, chain(&error));
+                    distrusted += 1;
+                    if distrusted == urls.len() {
+                        return Err(JoinError::Distrusted(error));
+                    }
+                }
+                Err(EnrolFailed::Link(error)) => note(trouble, chain(&error)),
+                Err(EnrolFailed::Broken(error)) => return Err(JoinError::Identity(error)),
+            }
+        }
+        backoff.wait().await;
+    }
+}
+
+fn note(trouble: &Trouble, error: String) {
+    tracing::warn!(error, "not joined yet");
+    *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+}
+
+/// Everything that follows from an identity.
+fn equip(
+    setup: &Setup,
+    credentials: Arc<Credentials>,
+    status: Arc<Status>,
+    admin: Option<SocketAddr>,
+) -> Result<(Joined, Bearings), JoinError> {
+    let config = &setup.config;
+    let identity = credentials.identity().clone();
+    let (namespace, account) = identity
+        .workload()
+        .and_then(|(namespace, account)| Some((namespace.parse().ok()?, account)))
+        .ok_or_else(|| JoinError::NoWorkload(identity.clone()))?;
+    let namespace: Label = namespace;
+    let workload = Arc::new(Workload {
+        namespace: namespace.to_string(),
+        deployment: config
+            .workload
+            .clone()
+            .unwrap_or_else(|| account.to_owned()),
+        pod: config.name.clone().unwrap_or_else(instance),
+    });
+    let changed = Arc::new(Notify::new());
+    let credentials = Arc::new(arc_swap::ArcSwapOption::new(Some(credentials)));
+    let plans = Arc::new(Plans::new(namespace, Arc::clone(&changed)));
+    let served = Arc::new(Served::new(&config.services, Arc::clone(&changed)));
+    let outfit = Outfit {
+        credentials: Arc::clone(&credentials),
+        recorder: setup.recorder.clone(),
+        workload: Arc::clone(&workload),
+    };
+    let follower = Follower::new(Arc::clone(&plans), Arc::clone(&served), outfit);
+    let process = Process {
+        workload: workload.deployment.clone(),
+        instance: workload.pod.clone(),
+        labels: config.labels.clone(),
+        zone: config.zone.clone(),
+        weight: config.weight,
+        admin: admin.map(|address| address.to_string()),
+    };
+    let bearings = Bearings {
+        process: Arc::new(process),
+        plans: Arc::clone(&plans),
+        served: Arc::clone(&served),
+        follower: Arc::new(Mutex::new(follower)),
+        changed,
+    };
+    let joined = Joined {
+        identity,
+        credentials,
+        workload,
+        plans,
+        served,
+        status,
+        admin,
+        reached_by: config
+            .advertise
+            .unwrap_or_else(|| way_out(&config.discovery)),
+    };
+    Ok((joined, bearings))
+}
+
+/// Host name and process id.
+fn instance() -> String {
+    let host = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok());
+    let host = host
+        .as_deref()
+        .map(str::trim)
+        .filter(|host| !host.is_empty());
+    format!("{}-{}", host.unwrap_or("localhost"), std::process::id())
+}
+
+/// The address that packets to discovery leave from; loopback where that cannot be known.
+fn way_out(urls: &[Uri]) -> IpAddr {
+    let found = urls.iter().find_map(|url| {
+        let host = url.host()?.trim_matches(['[', ']']);
+        let port = url.port_u16().unwrap_or(443);
+        // Connecting a datagram socket sends nothing: it only asks the routing table.
+        let any: SocketAddr = match host.parse() {
+            Ok(IpAddr::V6(_)) => SocketAddr::from(([0_u16; 8], 0)),
+            _ => SocketAddr::from(([0; 4], 0)),
+        };
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect((host, port)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    });
+    found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}

@@ -1,0 +1,30 @@
+//! The process's side of discovery: join, follow plans, register what is served.
+//!
+//! ```text
+//!  thread mesh-control, which owns its runtime
+//!    enrol     token + CSR ──▶ certificate, trust anchors
+//!    session   one watch at a time, reopened where it stopped
+//!      downlink  events ──follow──▶ plans, endpoints, inbound policies
+//!      uplink    subscriptions, registrations, reports ──▶ discovery
+//! ```
+//!
+//! It runs apart from the application, so that a blocked application neither
+//! loses its leases nor misses a policy. Losing discovery changes nothing:
+//! everything that was told stays in force.
+
+mod backoff;
+mod control;
+mod enrol;
+mod follow;
+mod join;
+mod lines;
+mod link;
+mod served;
+mod session;
+mod status;
+
+pub(crate) use control::{Control, start};
+pub use enrol::TokenUnreadable;
+pub(crate) use join::{Joined, Setup};
+pub use link::LinkFailed;
+pub(crate) use served::{Registered, Served};

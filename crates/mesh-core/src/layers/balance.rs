@@ -1,0 +1,117 @@
+//! Chooses the endpoint of a request: the less loaded of two drawn at random.
+//!
+//! Power of two choices over peak EWMA (Finagle's): close to the best choice
+//! among all, without the herd that runs to whoever looked best a moment ago.
+//! Tower's `Balance` is no base for it: with no endpoint it waits for ever, and an
+//! endpoint that fails fast looks good to it.
+
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use http::Request;
+use mesh_policy::balance::{choose, two_of};
+use mesh_policy::draw::Draw;
+use mesh_policy::name::ServicePort;
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::split::NotRouted;
+use crate::answer::{Cause, Caused};
+use crate::outbound::Call;
+use crate::plans::{Endpoint, InFlight};
+use crate::{Body, BoxError};
+
+/// Gives every request that has a backend an endpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BalanceLayer;
+
+impl<S> Layer<S> for BalanceLayer {
+    type Service = Balance<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Balance { inner }
+    }
+}
+
+/// The service [`BalanceLayer`] makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Balance<S> {
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Balance<S>
+where
+    S: Service<Request<Body>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let call = request.extensions_mut().get_mut::<Call>();
+        let Some((call, backend)) = call.and_then(|call| {
+            let backend = Arc::clone(call.backend()?);
+            Some((call, backend))
+        }) else {
+            return Either::Right(ready(Err(NotRouted.into())));
+        };
+        let endpoints = backend.endpoints();
+        match pick(&endpoints, Draw(fastrand::u64(..)), Instant::now()) {
+            Some(endpoint) => {
+                call.set_endpoint(InFlight::at(Arc::clone(endpoint)));
+                Either::Left(self.inner.call(request))
+            }
+            None => {
+                let backend = backend.port().clone();
+                Either::Right(ready(Err(NoEndpoints { backend }.into())))
+            }
+        }
+    }
+}
+
+/// The better of two; one that could not be reached a moment ago only if there is no other.
+fn pick(endpoints: &[Arc<Endpoint>], draw: Draw, now: Instant) -> Option<&Arc<Endpoint>> {
+    let Some((a, b)) = two_of(draw, endpoints.len()) else {
+        return endpoints.first();
+    };
+    let (a, b) = (&endpoints[a], &endpoints[b]);
+    match (a.is_passed_over(now), b.is_passed_over(now)) {
+        (false, true) => Some(a),
+        (true, false) => Some(b),
+        (false, false) => Some(lighter(a, b, now)),
+        (true, true) => {
+            let mut others = endpoints.iter().filter(|e| !e.is_passed_over(now));
+            Some(others.next().unwrap_or_else(|| lighter(a, b, now)))
+        }
+    }
+}
+
+fn lighter<'a>(a: &'a Arc<Endpoint>, b: &'a Arc<Endpoint>, now: Instant) -> &'a Arc<Endpoint> {
+    if choose(a.load(now), b.load(now)) {
+        a
+    } else {
+        b
+    }
+}
+
+/// The chosen backend has nobody to send to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "backend {backend} has no endpoint that takes traffic: start an instance of it, or give one a weight above 0"
+)]
+pub struct NoEndpoints {
+    backend: ServicePort,
+}
+
+impl Caused for NoEndpoints {
+    fn cause(&self) -> Cause {
+        Cause::NoEndpoints
+    }
+}

@@ -1,0 +1,221 @@
+//! Gives up a request that has no response when its time is over.
+//!
+//! The limit is that of the request's rule, or else of the layer; what the caller
+//! of this process still waits caps it, since nobody reads a later answer.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request};
+use mesh_policy::{deadline, duration};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::deadline::Late;
+use crate::answer::{Cause, Caused};
+use crate::context::{self, Context as Inherited};
+use crate::outbound::Call;
+use crate::{Body, BoxError};
+
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// Limits the time from the call to the response headers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeoutLayer {
+    limit: Option<Duration>,
+}
+
+impl TimeoutLayer {
+    /// Allows `limit` where the request's rule says nothing else; `None` allows any time.
+    #[must_use]
+    pub const fn new(limit: Option<Duration>) -> Self {
+        Self { limit }
+    }
+}
+
+impl<S> Layer<S> for TimeoutLayer {
+    type Service = Timeout<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Timeout {
+            inner,
+            limit: self.limit,
+        }
+    }
+}
+
+/// The service [`TimeoutLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct Timeout<S> {
+    inner: S,
+    limit: Option<Duration>,
+}
+
+impl<S> Service<Request<Body>> for Timeout<S>
+where
+    S: Service<Request<Body>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = TimeoutFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let now = Instant::now();
+        let said = said_in(request.headers());
+        let inherited = match request.extensions().get::<Inherited>() {
+            Some(context) => context.deadline,
+            None => context::with(|context| context.deadline),
+        };
+        let call = request.extensions_mut().get_mut::<Call>();
+        let ruled = call.as_ref().and_then(|call| call.request_timeout());
+        let own = [ruled.or(self.limit), said].into_iter().flatten().min();
+        let until = deadline::cap(own, inherited.map(Instant::into_std), now.into_std());
+        let until = until.map(Instant::from_std);
+        if let Some(call) = call {
+            call.set_deadline(until);
+        }
+        let late = until.is_some_and(|until| until <= now);
+        TimeoutFuture {
+            response: (!late).then(|| self.inner.call(request)),
+            sleep: until.map(tokio::time::sleep_until),
+            limit: until.map_or(Duration::ZERO, |until| until - now),
+        }
+    }
+}
+
+/// What a gRPC caller allows; one that cannot be read allows any time.
+fn said_in(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    duration::grpc::parse(text).ok()
+}
+
+pin_project! {
+    /// The future [`Timeout`] returns.
+    #[derive(Debug)]
+    pub struct TimeoutFuture<F> {
+        // `None` when there was no time left to send the request.
+        #[pin]
+        response: Option<F>,
+        #[pin]
+        sleep: Option<Sleep>,
+        limit: Duration,
+    }
+}
+
+impl<F, Response> Future for TimeoutFuture<F>
+where
+    F: Future<Output = Result<Response, BoxError>>,
+{
+    type Output = Result<Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(response) = this.response.as_pin_mut() else {
+            return Poll::Ready(Err(Late.into()));
+        };
+        // The response is polled first: one that is ready at the deadline counts.
+        if let Poll::Ready(result) = response.poll(cx) {
+            return Poll::Ready(result);
+        }
+        let limit = *this.limit;
+        match this.sleep.as_pin_mut() {
+            Some(sleep) => sleep.poll(cx).map(|()| Err(TimedOut { limit }.into())),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A request ran past its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no response within {limit:?}")]
+pub struct TimedOut {
+    limit: Duration,
+}
+
+impl Caused for TimedOut {
+    fn cause(&self) -> Cause {
+        Cause::Timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use tokio_test::{assert_pending, assert_ready_err};
+    use tower_test::mock;
+
+    use super::*;
+
+    type Reply = Response<Body>;
+    const LIMIT: Duration = Duration::from_millis(50);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_backend_is_given_up_at_the_limit() {
+        let layer = TimeoutLayer::new(Some(LIMIT));
+        let (mut service, mut backend) = mock::spawn_layer::<Request<Body>, Reply, _>(layer);
+        backend.allow(1);
+        assert!(service.poll_ready().is_ready());
+        let mut call = tokio_test::task::spawn(service.call(Request::default()));
+        let _held = backend.next_request().await.expect("it is sent");
+        assert_pending!(call.poll());
+        tokio::time::advance(LIMIT - Duration::from_millis(1)).await;
+        assert_pending!(call.poll());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let error = assert_ready_err!(call.poll());
+        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit: LIMIT }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_caller_still_waits_caps_the_limit() {
+        let layer = TimeoutLayer::new(Some(LIMIT));
+        let (mut service, mut backend) = mock::spawn_layer::<Request<Body>, Reply, _>(layer);
+        backend.allow(1);
+        assert!(service.poll_ready().is_ready());
+        let inherited = context::Context {
+            deadline: Some(Instant::now() + LIMIT / 2),
+            ..context::Context::default()
+        };
+        let call = context::enter(inherited, || service.call(Request::default()));
+        let error = call.await.expect_err("nobody answers");
+        let limit = LIMIT / 2;
+        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_late_already_is_never_sent() {
+        let layer = TimeoutLayer::default();
+        let (mut service, mut backend) = mock::spawn_layer::<Request<Body>, Reply, _>(layer);
+        backend.allow(1);
+        assert!(service.poll_ready().is_ready());
+        let inherited = context::Context {
+            deadline: Some(Instant::now()),
+            ..context::Context::default()
+        };
+        let call = context::enter(inherited, || service.call(Request::default()));
+        assert!(call.await.expect_err("it is late").is::<Late>());
+        let sent = tokio_test::task::spawn(backend.next_request())
+            .poll()
+            .is_ready();
+        assert!(!sent, "it was sent");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_timeout_is_a_limit_too() {
+        let layer = TimeoutLayer::default();
+        let (mut service, mut backend) = mock::spawn_layer::<Request<Body>, Reply, _>(layer);
+        backend.allow(1);
+        assert!(service.poll_ready().is_ready());
+        let request = Request::builder().header(GRPC_TIMEOUT, "20m");
+        let request = request.body(Body::empty()).expect("it is well formed");
+        let error = service.call(request).await.expect_err("nobody answers");
+        let limit = Duration::from_millis(20);
+        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit }));
+    }
+}

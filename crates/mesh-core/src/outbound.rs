@@ -1,0 +1,54 @@
+//! What a request passes on its way out, in order. The page to read first.
+//!
+//! ```text
+//!  request
+//!    │ context    what is inherited from the request being served
+//!    │ route      authority → plan → rule; the plan is loaded here, once
+//!    │ observe    (nothing yet: route metrics, taps)
+//!    │ deadline   the rule's limit, capped by what the caller still waits
+//!    │ retry      (nothing yet: budget, conditions, replay)
+//!    │ split      the rule's weights → backend
+//!    │ balance    the backend's endpoints → the less loaded of two
+//!    ▼ endpoint   metrics, connection, mutual TLS with exactly that endpoint
+//! ```
+//!
+//! What one step decides travels to the next in a single request extension, the
+//! [`Call`]. An error of any step becomes a response at the very top, by the
+//! table in [`crate::answer`]: an application sees the same statuses that a mesh
+//! of sidecars would send, each with its reason in `x-mesh-error`.
+
+mod call;
+pub(crate) mod form;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tower_layer::{Identity, Layer};
+
+pub(crate) use call::Call;
+pub use form::Shapeless;
+
+use crate::layers::balance::{Balance, BalanceLayer};
+use crate::layers::context::{ContextLayer, Inherit};
+use crate::layers::endpoint::Endpoint;
+use crate::layers::route::{Route, RouteLayer};
+use crate::layers::split::{Split, SplitLayer};
+use crate::layers::timeout::{Timeout, TimeoutLayer};
+use crate::plans::Plans;
+
+/// The whole stack as a type: no box between its steps.
+pub(crate) type Outbound = Inherit<Route<Timeout<Split<Balance<Endpoint>>>>>;
+
+/// Puts the stack together.
+pub(crate) fn stack(plans: Arc<Plans>) -> Outbound {
+    let context = ContextLayer;
+    let route = RouteLayer::new(plans);
+    // A step that does nothing yet is the identity: it has a place and costs nothing.
+    let observe = Identity::new();
+    let deadline = TimeoutLayer::new(None);
+    let retry = Identity::new();
+    let split = SplitLayer;
+    let balance = BalanceLayer;
+    (context, route, observe, deadline, retry, split, balance).layer(Endpoint)
+}

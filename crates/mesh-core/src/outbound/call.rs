@@ -1,0 +1,75 @@
+//! What the steps of the stack have decided about one request so far.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::plans::{Backend, InFlight, Port, Routes};
+
+/// What the steps of the stack have decided about one request so far.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    port: Arc<Port>,
+    rule: usize,
+    deadline: Option<Instant>,
+    backend: Option<Arc<Backend>>,
+    endpoint: Option<InFlight>,
+}
+
+impl Call {
+    /// A request that rule `rule` of `port` governs.
+    pub(crate) fn new(port: Arc<Port>, rule: usize) -> Self {
+        Self {
+            port,
+            rule,
+            deadline: None,
+            backend: None,
+            endpoint: None,
+        }
+    }
+
+    /// The logical port that the caller named.
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    /// The port's routes, and which of their rules governs.
+    pub(crate) fn routes(&self) -> Option<(&Routes, usize)> {
+        let routes = self.port.routes.as_ref().ok()?;
+        Some((routes, self.rule))
+    }
+
+    /// The rule's limit from call to response headers.
+    pub(crate) fn request_timeout(&self) -> Option<Duration> {
+        let (routes, rule) = self.routes()?;
+        routes.table.rules()[rule].timeouts.request
+    }
+
+    /// Until when somebody waits for the response headers.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(crate) fn set_deadline(&mut self, until: Option<Instant>) {
+        self.deadline = until;
+    }
+
+    /// The chosen backend.
+    pub(crate) fn backend(&self) -> Option<&Arc<Backend>> {
+        self.backend.as_ref()
+    }
+
+    pub(crate) fn set_backend(&mut self, backend: Arc<Backend>) {
+        self.backend = Some(backend);
+    }
+
+    pub(crate) fn set_endpoint(&mut self, endpoint: InFlight) {
+        self.endpoint = Some(endpoint);
+    }
+
+    /// The chosen backend and its chosen endpoint, once both are.
+    pub(crate) fn chosen(&self) -> Option<(&Arc<Backend>, &InFlight)> {
+        self.backend.as_ref().zip(self.endpoint.as_ref())
+    }
+}

@@ -1,0 +1,116 @@
+//! A service's plan, compiled: what the rules decide, and the backends they decide for.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mesh_policy::name::{ServiceName, ServicePort};
+use mesh_policy::plan::outbound::{ServicePlan, TargetPlan};
+use mesh_policy::report::Rejection;
+use mesh_policy::route::{ClosedPort, Table};
+use mesh_policy::split::{Split, Target};
+
+use super::Backend;
+
+/// A service as its plan has it. Immutable: a change is another one.
+#[derive(Debug)]
+pub(crate) struct Service {
+    numbers: Vec<u16>,
+    ports: Vec<Arc<Port>>,
+}
+
+/// One logical port of a service.
+#[derive(Debug)]
+pub(crate) struct Port {
+    /// What the caller named.
+    pub(crate) address: ServicePort,
+    /// Where its requests go, or why nothing goes anywhere.
+    pub(crate) routes: Result<Routes, ClosedPort>,
+}
+
+/// The rules of a port, and the backends that they name.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// What decides.
+    pub(crate) table: Table,
+    /// By rule, then by place in its split; `None` for one that cannot be called.
+    backends: Vec<Vec<Option<Arc<Backend>>>>,
+}
+
+impl Service {
+    /// Compiles a plan; `backend` gives the backend of a port.
+    pub(crate) fn compile(
+        name: &ServiceName,
+        plan: &ServicePlan,
+        mut backend: impl FnMut(&ServicePort) -> Arc<Backend>,
+    ) -> Self {
+        let port = |port: &mesh_policy::plan::outbound::PortPlan| {
+            let address = ServicePort {
+                service: name.clone(),
+                port: port.port,
+            };
+            let routes = Table::compile(port).map(|table| {
+                let splits = table.rules().iter().map(|rule| &rule.split);
+                let backends = splits.map(|split| resolve(split, &mut backend)).collect();
+                Routes { table, backends }
+            });
+            Arc::new(Port { address, routes })
+        };
+        Self {
+            numbers: plan.ports.iter().map(|port| port.port).collect(),
+            ports: plan.ports.iter().map(port).collect(),
+        }
+    }
+
+    /// The logical ports, in ascending order.
+    pub(crate) fn numbers(&self) -> &[u16] {
+        &self.numbers
+    }
+
+    /// The port of that number.
+    pub(crate) fn port(&self, number: u16) -> Option<&Arc<Port>> {
+        let mut ports = self.ports.iter();
+        ports.find(|port| port.address.port == number)
+    }
+
+    /// What had to be closed, for discovery to show.
+    pub(crate) fn rejections(&self) -> impl Iterator<Item = Rejection> {
+        self.ports.iter().filter_map(|port| {
+            let why = port.routes.as_ref().err()?.to_string();
+            let subject = port.address.to_string();
+            Some(Rejection { subject, why })
+        })
+    }
+}
+
+impl Routes {
+    /// The backend at `place` in the split of rule `rule`; `None` for one that cannot be called.
+    pub(crate) fn backend(&self, rule: usize, place: usize) -> Option<&Arc<Backend>> {
+        self.backends.get(rule)?.get(place)?.as_ref()
+    }
+}
+
+fn resolve(
+    split: &Split,
+    backend: &mut impl FnMut(&ServicePort) -> Arc<Backend>,
+) -> Vec<Option<Arc<Backend>>> {
+    let targets = split.backends().iter().map(|backend| &backend.target);
+    targets
+        .map(|target| match target {
+            Target::Service(port) => Some(backend(port)),
+            Target::Invalid { .. } => None,
+        })
+        .collect()
+}
+
+/// The backends that a plan needs to be current: those of every part that is understood.
+pub(crate) fn needs(plan: &ServicePlan) -> BTreeSet<ServicePort> {
+    let routes = plan.ports.iter().flat_map(|port| &port.routes);
+    let understood = routes.filter_map(|route| route.understood().ok());
+    let backends = understood.flat_map(|route| route.rules.iter().flat_map(|rule| &rule.backends));
+    backends
+        .filter_map(|backend| match &backend.target {
+            TargetPlan::Service(port) => Some(port.clone()),
+            TargetPlan::Invalid { .. } => None,
+        })
+        .collect()
+}

@@ -1,0 +1,309 @@
+//! The connections to one endpoint.
+//!
+//! Balancing is per endpoint, so is the pool. HTTP/2 connections are shared: one
+//! is opened when the first request comes, another only when all are full. An
+//! HTTP/1.1 connection carries one request and then waits for the next.
+//!
+//! Connections are driven by tasks of the runtime that opened them. If that
+//! runtime ends, they count as closed and the next request opens a new one.
+
+mod lease;
+mod occupancy;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use hyper::client::conn::{http1, http2};
+use mesh_tls::config::Alpn;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+pub(crate) use lease::{Held, Lease};
+pub(crate) use occupancy::Occupancy;
+
+use super::connect::{ConnectFailed, Dial, Opened, Sender};
+use crate::Body;
+
+/// The limits of one endpoint's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolLimits {
+    /// HTTP/2 connections at once. When all are full, requests queue on the emptiest.
+    /// Too low makes streams wait; too high spends handshakes and memory on the peer.
+    pub(crate) shared: usize,
+    /// HTTP/1.1 connections that wait for a request. Too low reconnects after every
+    /// burst; too high keeps sockets open on both ends.
+    pub(crate) idle: usize,
+    /// How long a connection may be unused, found late by at most a third.
+    pub(crate) idle_for: Duration,
+    /// How long a connection takes new requests, found late as above. Too long, and
+    /// a certificate that has ended still vouches; too short spends handshakes.
+    pub(crate) max_age: Duration,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self {
+            shared: 8,
+            idle: 32,
+            idle_for: Duration::from_secs(90),
+            max_age: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// How often one request looks for a connection before it gives up: between a look
+/// and the next, others may have filled the connection that was opened for it.
+const MAX_LOOKS: usize = 8;
+
+type Dialled = Option<Result<(), ConnectFailed>>;
+
+/// The connections to one endpoint.
+pub(crate) struct Pool {
+    dial: Box<dyn Dial>,
+    limits: PoolLimits,
+    shared: ArcSwap<Vec<Arc<Shared>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one connection that is being opened, and all who wait for it.
+    dialling: Option<watch::Receiver<Dialled>>,
+    idle: Vec<Idle>,
+}
+
+/// An HTTP/2 connection.
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    occupancy: Arc<Occupancy>,
+}
+
+/// An HTTP/1.1 connection that waits for a request.
+struct Idle {
+    sender: http1::SendRequest<Body>,
+    since: Instant,
+}
+
+impl Pool {
+    /// A pool that opens its connections with `dial`.
+    pub(crate) fn new(dial: impl Dial, limits: PoolLimits) -> Arc<Self> {
+        Arc::new(Self {
+            dial: Box::new(dial),
+            limits,
+            shared: ArcSwap::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// What the connections speak.
+    pub(crate) fn version(&self) -> Alpn {
+        self.dial.version()
+    }
+
+    /// A connection that takes a request now, if there is one.
+    pub(crate) fn ready(&self) -> Option<Lease> {
+        self.shared.load().iter().find_map(|shared| shared.lease())
+    }
+
+    /// A connection that takes a request: one of those open, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectFailed`] if a new one was needed and could not be had.
+    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
+        match self.version() {
+            Alpn::Http1 => self.whole().await,
+            Alpn::Http2 => self.stream().await,
+        }
+    }
+
+    async fn stream(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
+        let mut failure = None;
+        for _ in 0..MAX_LOOKS {
+            if let Some(lease) = self.ready() {
+                return Ok(lease);
+            }
+            if self.shared.load().len() >= self.limits.shared
+                && let Some(lease) = self.queue()
+            {
+                return Ok(lease);
+            }
+            let mut dialled = self.dialled();
+            // Bound to a variable: the guard of `watch` must not live on in the match.
+            let result = dialled.wait_for(Option::is_some).await.map(|r| r.clone());
+            match result {
+                Ok(Some(Ok(()))) => {}
+                Ok(Some(Err(error))) => return Err(error),
+                // The runtime that was dialling has ended: dial again on this one.
+                Ok(None) | Err(_) => failure = Some(ConnectFailed::abandoned()),
+            }
+        }
+        self.queue()
+            .ok_or_else(|| failure.unwrap_or_else(ConnectFailed::abandoned))
+    }
+
+    /// A turn on the emptiest connection, all being full.
+    fn queue(&self) -> Option<Lease> {
+        let shared = self.shared.load();
+        let open = shared.iter().filter(|shared| !shared.sender.is_closed());
+        let emptiest = open.min_by_key(|shared| shared.occupancy.in_flight())?;
+        Some(Lease::Http2 {
+            sender: emptiest.sender.clone(),
+            slot: emptiest.occupancy.queue(),
+        })
+    }
+
+    /// The outcome of the one dialling task, which is started if there is none. It outlives
+    /// the request that started it, since others wait for it too.
+    fn dialled(self: &Arc<Self>) -> watch::Receiver<Dialled> {
+        let mut state = self.state();
+        if let Some(dialling) = &state.dialling
+            && dialling.has_changed().is_ok()
+        {
+            return dialling.clone();
+        }
+        let (tell, dialling) = watch::channel(None);
+        state.dialling = Some(dialling.clone());
+        drop(state);
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let result = pool.dial.dial().await;
+            let result = result.map(|opened| pool.take_in(opened));
+            pool.state().dialling = None;
+            tell.send_replace(Some(result.map(drop)));
+        });
+        dialling
+    }
+
+    /// Takes a new connection in and keeps it going.
+    fn take_in(self: &Arc<Self>, opened: Opened) -> Option<http1::SendRequest<Body>> {
+        let Opened { sender, driver } = opened;
+        match sender {
+            Sender::Http1(sender) => {
+                tokio::spawn(keep(Arc::downgrade(self), None, driver, self.limits));
+                Some(sender)
+            }
+            Sender::Http2(sender, occupancy) => {
+                let shared = Arc::new(Shared { sender, occupancy });
+                let kept = Some(Arc::clone(&shared));
+                self.shared.rcu(|open| {
+                    let open = open.iter().filter(|shared| !shared.sender.is_closed());
+                    open.chain([&shared]).cloned().collect::<Vec<_>>()
+                });
+                tokio::spawn(keep(Arc::downgrade(self), kept, driver, self.limits));
+                None
+            }
+        }
+    }
+
+    async fn whole(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
+        let home = Arc::clone(self);
+        loop {
+            // Bound to a variable: the guard must not live on across the await.
+            let waiting = self.state().idle.pop();
+            let Some(Idle { mut sender, .. }) = waiting else {
+                break;
+            };
+            if sender.ready().await.is_ok() {
+                return Ok(Lease::Http1 { sender, home });
+            }
+        }
+        let opened = self.dial.dial().await?;
+        let sender = self.take_in(opened).ok_or_else(ConnectFailed::abandoned)?;
+        Ok(Lease::Http1 { sender, home })
+    }
+
+    /// An HTTP/1.1 connection whose response has ended waits for the next request.
+    fn put_back(&self, sender: http1::SendRequest<Body>) {
+        let mut state = self.state();
+        if !sender.is_closed() && state.idle.len() < self.limits.idle {
+            let since = Instant::now();
+            state.idle.push(Idle { sender, since });
+        }
+    }
+
+    /// Lets go of a connection: it finishes what it carries and closes.
+    fn retire(&self, gone: &Arc<Shared>) {
+        self.shared.rcu(|open| {
+            let open = open.iter().filter(|shared| !Arc::ptr_eq(shared, gone));
+            open.cloned().collect::<Vec<_>>()
+        });
+    }
+
+    fn reap_idle(&self, now: Instant) {
+        let limit = self.limits.idle_for;
+        self.state()
+            .idle
+            .retain(|idle| now - idle.since < limit && !idle.sender.is_closed());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("dial", &self.dial)
+            .field("shared", &self.shared.load().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lease(&self) -> Option<Lease> {
+        if self.sender.is_closed() {
+            return None;
+        }
+        let slot = self.occupancy.take()?;
+        let sender = self.sender.clone();
+        Some(Lease::Http2 { sender, slot })
+    }
+}
+
+/// Drives a connection, and retires it when it is unused or old.
+async fn keep(
+    pool: Weak<Pool>,
+    mut shared: Option<Arc<Shared>>,
+    mut driver: BoxFuture<'static, ()>,
+    limits: PoolLimits,
+) {
+    let opened = Instant::now();
+    let mut look = tokio::time::interval(limits.idle_for / 3);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut unused, mut taken) = (0, 0);
+    loop {
+        tokio::select! {
+            () = &mut driver => break,
+            now = look.tick() => {
+                let Some(pool) = pool.upgrade() else {
+                    // Whoever still waits for a response has a clone of its own.
+                    shared = None;
+                    continue;
+                };
+                pool.reap_idle(now);
+                let Some(connection) = &shared else { continue };
+                let idle = connection.occupancy.in_flight() == 0
+                    && connection.occupancy.taken() == taken;
+                unused = if idle { unused + 1 } else { 0 };
+                taken = connection.occupancy.taken();
+                if unused > 3 || now - opened >= limits.max_age {
+                    pool.retire(connection);
+                    shared = None;
+                }
+            }
+        }
+    }
+    if let Some(pool) = pool.upgrade() {
+        pool.reap_idle(Instant::now());
+        if let Some(connection) = &shared {
+            pool.retire(connection);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The right to send one request on a connection.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+
+use super::Pool;
+use super::occupancy::Slot;
+use crate::Body;
+
+/// The right to send one request on a connection.
+pub(crate) enum Lease {
+    /// One stream of a shared connection.
+    Http2 {
+        sender: http2::SendRequest<Body>,
+        slot: Slot,
+    },
+    /// A whole connection, which returns to `home` after the response.
+    Http1 {
+        sender: http1::SendRequest<Body>,
+        home: Arc<Pool>,
+    },
+}
+
+impl Lease {
+    /// Sends the request.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] carries the request if not a byte of it was sent: it may
+    /// then go out on another connection.
+    pub(crate) async fn send(
+        self,
+        request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Held), TrySendError<Request<Body>>> {
+        match self {
+            Self::Http2 { mut sender, slot } => {
+                let response = sender.try_send_request(request).await?;
+                Ok((response, Held::Http2(slot)))
+            }
+            Self::Http1 { mut sender, home } => {
+                let response = sender.try_send_request(request).await?;
+                Ok((response, Held::Http1 { sender, home }))
+            }
+        }
+    }
+}
+
+/// What a response keeps occupied until its body has ended.
+///
+/// Dropped before that, a stream is free again, and a connection of HTTP/1.1
+/// closes: nobody can read what is left on it.
+pub(crate) enum Held {
+    /// A stream.
+    Http2(Slot),
+    /// A whole connection.
+    Http1 {
+        sender: http1::SendRequest<Body>,
+        home: Arc<Pool>,
+    },
+}
+
+impl Held {
+    /// The body was read to its end.
+    pub(crate) fn finish(self) {
+        match self {
+            Self::Http2(slot) => drop(slot),
+            Self::Http1 { sender, home } => home.put_back(sender),
+        }
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http2(_) => "Http2(..)",
+            Self::Http1 { .. } => "Http1(..)",
+        })
+    }
+}
