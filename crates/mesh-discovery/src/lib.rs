@@ -32,9 +32,13 @@ pub mod listen;
 mod metrics;
 pub mod objects;
 mod refused;
+mod registry;
+mod report;
 pub mod server;
 pub mod store;
+mod watch;
 pub mod wire;
+pub mod worlds;
 
 pub use config::Config;
 pub use server::Server;

@@ -23,8 +23,10 @@ use crate::identity::token::{TokenError, Tokens};
 use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::store::{SharedStore, memory::Memory};
+use crate::watch::{self as watches, Sessions};
 use crate::wire::TokenRequest;
-use crate::{access, admin, identity};
+use crate::worlds::{self, Reader, Unreadable, Worlds};
+use crate::{access, admin, identity, registry, report};
 
 /// How often what nobody can use any more is removed from the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,10 +34,16 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// What the handlers of all paths share.
 #[derive(Debug)]
 pub(crate) struct State {
+    pub(crate) store: SharedStore,
+    pub(crate) domain: TrustDomain,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) enroller: Enroller,
     pub(crate) tokens: Tokens,
+    pub(crate) worlds: Arc<Worlds>,
+    pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
+    /// True once the server is to end.
+    pub(crate) ending: watch::Receiver<bool>,
 }
 
 pub(crate) type Shared = Arc<State>;
@@ -95,18 +103,9 @@ impl Server {
         let certificate = certificate::Own::issue(Arc::clone(&issuer), &config, now)?;
 
         let domain = config.trust_domain.clone();
-        let shared = Arc::new(State {
-            enroller: Enroller::new(
-                Arc::clone(&store),
-                Arc::clone(&issuer),
-                root_hash,
-                config.leaf_ttl,
-            ),
-            tokens: Tokens::new(Arc::clone(&store), domain.clone(), root_hash),
-            metrics: Arc::new(Metrics::new()),
-            issuer,
-        });
+        let reader = Reader::open(store, domain.clone()).await?;
         let (ending, is_ending) = watch::channel(false);
+        let shared = share(&config, issuer, &reader, is_ending.clone())?;
         let listener = Listener {
             limits: config.limits,
             domain: domain.clone(),
@@ -123,7 +122,17 @@ impl Server {
             is_ending.clone(),
         ));
         tasks.spawn(certificate.keep_fresh(is_ending.clone()));
-        tasks.spawn(sweep(Arc::clone(&shared), is_ending));
+        tasks.spawn(sweep(Arc::clone(&shared), is_ending.clone()));
+        tasks.spawn(watches::expire(
+            Arc::clone(&shared.sessions),
+            is_ending.clone(),
+        ));
+        tasks.spawn(worlds::keep_current(
+            reader,
+            Arc::clone(&shared.worlds),
+            Arc::clone(&shared.metrics),
+            is_ending,
+        ));
         Ok(Self {
             address,
             admin_address,
@@ -187,9 +196,40 @@ impl Server {
     }
 }
 
+fn share(
+    config: &Config,
+    issuer: Arc<Issuer>,
+    reader: &Reader,
+    ending: watch::Receiver<bool>,
+) -> Result<Shared, StartError> {
+    let store = reader.store();
+    let domain = config.trust_domain.clone();
+    let root = root_hash(&issuer.bundle().certificates()[0])?;
+    let metrics = Arc::new(Metrics::new());
+    Ok(Arc::new(State {
+        enroller: Enroller::new(
+            Arc::clone(&store),
+            Arc::clone(&issuer),
+            root,
+            config.leaf_ttl,
+        ),
+        tokens: Tokens::new(Arc::clone(&store), domain.clone(), root),
+        worlds: Arc::new(Worlds::new(reader.world())),
+        sessions: Arc::new(Sessions::new(Arc::clone(&store), Arc::clone(&metrics))),
+        metrics,
+        issuer,
+        store,
+        domain,
+        ending,
+    }))
+}
+
 fn router(shared: &Shared) -> Router {
     Router::new()
         .merge(identity::routes::routes())
+        .merge(watches::routes())
+        .merge(registry::routes())
+        .merge(report::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
         .layer(middleware::from_fn(access::check))
@@ -237,6 +277,9 @@ pub enum StartError {
     /// The server's own certificate or the administrator's could not be issued.
     #[error("discovery cannot issue its own certificates")]
     Certificate(#[from] OwnCertificateError),
+    /// The store's records cannot be read.
+    #[error(transparent)]
+    Store(#[from] Unreadable),
     /// A port cannot be had.
     #[error(
         "cannot listen on {address}: another program may hold it; choose another, or 0 for any free one"

@@ -1,18 +1,22 @@
 //! A server on free ports, and processes that talk to it as the protocol says.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
+use mesh_discovery::client::kubeconfig::Kubeconfig;
 use mesh_discovery::wire::TokenRequest;
 use mesh_discovery::{Config, Server};
-use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse, Refusal};
+use mesh_policy::plan::registration::Registration;
+use mesh_policy::plan::watch::{Change, Cursor, Event, Subscriptions, WatchRequest};
+use mesh_policy::plan::{CAPABILITIES, PROTOCOL_VERSION};
 use mesh_policy::token::JoinToken;
 use mesh_tls::anchors::TrustBundle;
 use mesh_tls::config;
 use mesh_tls::credentials::Credentials;
+use mesh_tls::pem;
 use mesh_tls::request::KeyPair;
 use reqwest::Client;
 use rustls::pki_types::CertificateDer;
@@ -23,14 +27,15 @@ pub(crate) const HOLDS: &str = "the test's own set-up holds";
 /// A server and its directory.
 pub(crate) struct Discovery {
     pub(crate) server: Server,
-    pub(crate) dir: TempDir,
+    /// Removed with it.
+    _dir: TempDir,
 }
 
 impl Discovery {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect(HOLDS);
         let server = Server::start(config(&dir)).await.expect(HOLDS);
-        Self { server, dir }
+        Self { server, _dir: dir }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -44,7 +49,7 @@ impl Discovery {
 
     /// A client without a certificate.
     pub(crate) fn nobody(&self) -> Client {
-        client(config::joining(*self.server.root_hash()))
+        client(&config::joining(*self.server.root_hash()))
     }
 
     /// Asks for a certificate for `key` with the token spelled `token`.
@@ -68,7 +73,7 @@ impl Discovery {
         let key = KeyPair::generate().expect(HOLDS);
         let csr = key.signing_request().expect(HOLDS);
         let enrolled = self.enrol(&token.reveal(), csr.der()).await.expect(HOLDS);
-        client(config::to_discovery(&credentials(key, &enrolled)))
+        client(&config::to_discovery(&credentials(key, &enrolled)))
     }
 }
 
@@ -110,9 +115,9 @@ pub(crate) fn certificates(encoded: &[String]) -> Vec<CertificateDer<'static>> {
     encoded.iter().map(decode).collect()
 }
 
-pub(crate) fn client(tls: std::sync::Arc<rustls::ClientConfig>) -> Client {
+pub(crate) fn client(tls: &rustls::ClientConfig) -> Client {
     Client::builder()
-        .tls_backend_preconfigured((*tls).clone())
+        .tls_backend_preconfigured(tls.clone())
         .build()
         .expect(HOLDS)
 }
@@ -134,4 +139,162 @@ pub(crate) async fn answer<T: serde::de::DeserializeOwned>(
 pub(crate) async fn status(client: &Client, method: Method, url: String) -> StatusCode {
     let request = client.request(method, url).body("");
     request.send().await.expect(HOLDS).status()
+}
+
+/// A watch, as a process holds it.
+pub(crate) struct Watch {
+    pub(crate) id: String,
+    pub(crate) reset: bool,
+    response: reqwest::Response,
+    buffer: Vec<u8>,
+}
+
+pub(crate) fn watch_request(wanted: Subscriptions, resume: Option<Cursor>) -> WatchRequest {
+    WatchRequest {
+        version: PROTOCOL_VERSION,
+        capabilities: CAPABILITIES.iter().map(|&name| name.to_owned()).collect(),
+        library: "test".into(),
+        workload: "api".into(),
+        instance: "api-1".into(),
+        labels: [("app".to_owned(), "api".to_owned())].into(),
+        admin: None,
+        resume,
+        subscriptions: wanted,
+    }
+}
+
+pub(crate) fn calls(services: &[&str]) -> Subscriptions {
+    Subscriptions {
+        services: services.iter().map(|s| s.parse().expect(HOLDS)).collect(),
+        ..Subscriptions::default()
+    }
+}
+
+pub(crate) fn serves(service: &str) -> Subscriptions {
+    Subscriptions {
+        inbound: [service.parse().expect(HOLDS)].into(),
+        ..Subscriptions::default()
+    }
+}
+
+impl Discovery {
+    /// Opens a watch and reads its welcome.
+    pub(crate) async fn watch(&self, client: &Client, request: &WatchRequest) -> Watch {
+        let body = serde_json::to_string(request).expect(HOLDS);
+        let sent = client.post(self.url("/v1/watch")).body(body).send().await;
+        let response = sent.expect(HOLDS);
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut watch = Watch {
+            id: String::new(),
+            reset: false,
+            response,
+            buffer: Vec::new(),
+        };
+        let Change::Welcome {
+            watch: id, reset, ..
+        } = watch.next().await.change
+        else {
+            panic!("the first event is no welcome");
+        };
+        Watch { id, reset, ..watch }
+    }
+
+    /// Registers an endpoint of `service`.
+    pub(crate) async fn register(
+        &self,
+        client: &Client,
+        watch: &str,
+        id_and_service: (&str, &str),
+    ) -> Result<(), (StatusCode, Refusal)> {
+        let (id, service) = id_and_service;
+        let registration = Registration {
+            watch: watch.to_owned(),
+            serves: service.parse().expect(HOLDS),
+            address: ([127, 0, 0, 1], 9).into(),
+            workload: "api".into(),
+            instance: "api-1".into(),
+            labels: [("app".to_owned(), "api".to_owned())].into(),
+            zone: None,
+            weight: 100,
+        };
+        self.put(client, &format!("/v1/endpoints/{id}"), &registration)
+            .await
+    }
+
+    pub(crate) async fn put(
+        &self,
+        client: &Client,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Result<(), (StatusCode, Refusal)> {
+        let body = serde_json::to_string(body).expect(HOLDS);
+        let sent = client.put(self.url(path)).body(body).send().await;
+        let response = sent.expect(HOLDS);
+        let status = response.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let bytes = response.bytes().await.expect(HOLDS);
+        Err((status, serde_json::from_slice(&bytes).expect(HOLDS)))
+    }
+}
+
+impl Watch {
+    /// The next event, within the time in which a watch must say something.
+    pub(crate) async fn next(&mut self) -> Event {
+        let next = async {
+            loop {
+                if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                    return serde_json::from_slice(&line).expect("every line is an event");
+                }
+                let chunk = self.response.chunk().await.expect(HOLDS);
+                let chunk = chunk.expect("the watch goes on");
+                self.buffer.extend_from_slice(&chunk);
+            }
+        };
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, next)
+            .await
+            .expect("an event comes within 10 s")
+    }
+
+    /// The next event that is no heartbeat.
+    pub(crate) async fn news(&mut self) -> Event {
+        loop {
+            let event = self.next().await;
+            if !matches!(event.change, Change::Heartbeat { .. }) {
+                return event;
+            }
+        }
+    }
+
+    /// The ids of the next endpoint set that is told whole or changed.
+    pub(crate) async fn endpoints(&mut self) -> (Vec<String>, Vec<String>) {
+        loop {
+            if let Change::Endpoints { delta, .. } = self.news().await.change {
+                let put = delta.put.0.into_keys().collect();
+                return (put, delta.gone.into_iter().collect());
+            }
+        }
+    }
+
+    /// Whether the server has ended the stream.
+    pub(crate) async fn ends(mut self) -> bool {
+        let end = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        tokio::time::timeout(Duration::from_secs(5), end)
+            .await
+            .is_ok()
+    }
+}
+
+/// A client with the credentials of a kubeconfig.
+pub(crate) fn of_kubeconfig(text: &str) -> Client {
+    let kubeconfig = Kubeconfig::parse(text, None).expect(HOLDS);
+    let domain = "mesh.local".parse().expect(HOLDS);
+    let bundle = TrustBundle::from_pem(domain, &kubeconfig.anchors).expect(HOLDS);
+    let chain = pem::read(&kubeconfig.chain).expect(HOLDS);
+    let key = KeyPair::from_pem(&kubeconfig.key).expect(HOLDS);
+    let admin = Credentials::new(key, chain, bundle.into(), SystemTime::now());
+    client(&config::to_discovery(&admin.expect(HOLDS)))
 }

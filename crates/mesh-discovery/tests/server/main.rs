@@ -1,4 +1,6 @@
 //! A whole discovery server, over real sockets and real TLS.
 
+mod callers;
 mod enrolment;
 mod harness;
+mod watching;

@@ -1,0 +1,41 @@
+//! How processes stand: `POST /v1/reports`.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::routing::post;
+use http::StatusCode;
+use mesh_policy::report::Report;
+
+use crate::caller::Caller;
+use crate::refused::{Refused, read_json};
+use crate::server::Shared;
+
+const MAX_REPORT_BYTES: usize = 256 * 1024;
+const MAX_REJECTIONS: usize = 1_000;
+
+pub(crate) fn routes() -> Router<Shared> {
+    Router::new().route("/v1/reports", post(report))
+}
+
+/// Keeps the latest report of each watch; what a process could not honour is logged once.
+async fn report(
+    State(shared): State<Shared>,
+    caller: Caller,
+    request: Request,
+) -> Result<StatusCode, Refused> {
+    let identity = caller.require_workload()?;
+    let report: Report = read_json(request, MAX_REPORT_BYTES).await?;
+    if report.rejections.len() > MAX_REJECTIONS {
+        let message = format!("a report tells at most {MAX_REJECTIONS} rejections");
+        return Err(Refused::bad_request(message));
+    }
+    let session = shared.sessions.find(&report.watch, identity)?;
+    let library = report.library.clone();
+    let new = session.report(report);
+    for rejection in &new {
+        let (subject, why) = (&rejection.subject, &rejection.why);
+        tracing::warn!(%identity, library, subject, why, "a process could not honour a plan");
+    }
+    shared.metrics.rejections.increment(new.len() as u64);
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,23 @@
+//! What each process is told: one stream per process, of changes between worlds.
+//!
+//! ```text
+//!  Worlds ──latest──▶ Feed (what was told) ──steps──▶ lines ──▶ the process's stream
+//!                        ▲
+//!  PUT /v1/watch/{id} ───┘ what it wants
+//! ```
+//!
+//! Nothing is queued: a reader that is slow finds, when it comes back, the latest
+//! world, and is told how that differs from what it knows.
+//!
+//! - [`feed`]: the difference, a pure function.
+//! - [`session`]: open watches, their leases, and how they end.
+//! - [`stream`]: the lines of one watch.
+//! - [`routes`]: the paths.
+
+mod feed;
+mod routes;
+mod session;
+mod stream;
+
+pub(crate) use routes::{routes, unknown_watch};
+pub(crate) use session::{Sessions, expire};
