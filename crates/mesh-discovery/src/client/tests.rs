@@ -155,8 +155,17 @@ async fn an_admin_makes_lists_and_revokes_tokens() {
     let token = client.create_token(&request).await.unwrap();
     assert!(client.list_tokens().await.unwrap().is_empty());
     client.revoke_token(token.id()).await.unwrap();
-    let error = client.revoke_token("../apply").await.unwrap_err();
-    assert!(matches!(error, ClientError::NotFound { .. }), "{error}");
+    for id in ["", "..", "../apply", "a/b", "a?b", "a%2fb"] {
+        let error = client.revoke_token(id).await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::NotFound { .. }),
+            "{id}: {error}"
+        );
+        assert!(
+            error.to_string().contains("nothing is called"),
+            "{id}: {error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -144,6 +144,18 @@ async fn an_apply_is_decided_anew_when_others_get_ahead() {
 }
 
 #[tokio::test]
+async fn c08_an_apply_of_what_it_has_seen_does_not_touch_anything_else() {
+    let (objects, seen) = contested(1).await;
+    let mut manifest = service(81);
+    manifest.raw["metadata"]["resourceVersion"] = json!(seen.revision().to_string());
+    let applied = objects.apply(std::slice::from_ref(&manifest), Mode::Write);
+    let error = applied.await.unwrap_err();
+    assert!(matches!(error, ObjectError::Conflict { .. }), "{error}");
+    let stored = objects.get(&ObjectName::of(&manifest)).await.unwrap();
+    assert_eq!(stored.json()["spec"]["ports"][0]["port"], 9000);
+}
+
+#[tokio::test]
 async fn who_never_gets_a_turn_is_told_so() {
     let name = ObjectName::of(&service(80));
     let (objects, _) = contested(ATTEMPTS).await;
