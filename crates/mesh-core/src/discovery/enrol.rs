@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine;
@@ -70,11 +69,14 @@ pub enum TokenUnreadable {
 }
 
 /// Asks one discovery server for a certificate of a key that never leaves this process.
+///
+/// Asked again with the same key, discovery gives the same certificate for a while: an
+/// answer that is lost on its way does not use the token up.
 pub(super) async fn enrol(
     link: &Link,
     token: &JoinToken,
-    key: KeyPair,
-) -> Result<Arc<Credentials>, EnrolFailed> {
+    key: &KeyPair,
+) -> Result<EnrolResponse, EnrolFailed> {
     let csr = key
         .signing_request()
         .map_err(|e| EnrolFailed::Broken(e.into()))?;
@@ -84,9 +86,7 @@ pub(super) async fn enrol(
         attestation: Attestation::JoinToken(token.reveal()),
     };
     let answer = link.ask(Method::POST, "/v1/identity", &request).await?;
-    let answer: EnrolResponse = serde_json::from_slice(&answer).map_err(LinkFailed::Malformed)?;
-    let credentials = assemble(key, &answer, token).map_err(EnrolFailed::Broken)?;
-    Ok(Arc::new(credentials))
+    Ok(serde_json::from_slice(&answer).map_err(LinkFailed::Malformed)?)
 }
 
 /// Asking for an identity failed.
@@ -94,11 +94,12 @@ pub(super) async fn enrol(
 pub(super) enum EnrolFailed {
     #[error(transparent)]
     Link(#[from] LinkFailed),
-    #[error("the certificate that discovery sent is of no use")]
+    #[error("there is no request for a certificate")]
     Broken(#[source] BoxError),
 }
 
-fn assemble(
+/// What discovery gave, made sure to fit the key, the token and itself.
+pub(super) fn assemble(
     key: KeyPair,
     answer: &EnrolResponse,
     token: &JoinToken,

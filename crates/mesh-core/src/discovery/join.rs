@@ -14,12 +14,13 @@ use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
 use super::control::Links;
-use super::enrol::{EnrolFailed, enrol, token};
+use super::enrol::{EnrolFailed, assemble, enrol, token};
 use super::follow::Follower;
 use super::link::Link;
 use super::served::Served;
 use super::session::{Bearings, Process, Session, WatchEnded, chain};
 use super::status::Status;
+use crate::BoxError;
 use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::mesh::JoinError;
@@ -113,15 +114,19 @@ async fn identify(
     token: &JoinToken,
     trouble: &Trouble,
 ) -> Result<Arc<Credentials>, JoinError> {
+    let unusable = |error: BoxError| JoinError::Identity(error);
+    let key = KeyPair::generate().map_err(|error| unusable(error.into()))?;
     let mut backoff = Backoff::new();
     loop {
         let mut distrusted = 0;
         for url in urls {
-            let key = KeyPair::generate().map_err(|error| JoinError::Identity(error.into()))?;
             let tls = mesh_tls::config::joining(*token.root());
             let link = Link::new(url, &tls).map_err(JoinError::Refused)?;
-            match enrol(&link, token, key).await {
-                Ok(credentials) => return Ok(credentials),
+            match enrol(&link, token, &key).await {
+                Ok(answer) => {
+                    let credentials = assemble(key, &answer, token);
+                    return Ok(Arc::new(credentials.map_err(unusable)?));
+                }
                 Err(EnrolFailed::Link(error)) if error.is_final() => {
                     return Err(JoinError::Refused(error));
                 }
@@ -133,7 +138,7 @@ async fn identify(
                     }
                 }
                 Err(EnrolFailed::Link(error)) => note(trouble, chain(&error)),
-                Err(EnrolFailed::Broken(error)) => return Err(JoinError::Identity(error)),
+                Err(EnrolFailed::Broken(error)) => return Err(unusable(error)),
             }
         }
         backoff.wait().await;

@@ -229,10 +229,17 @@ impl Uplink {
     /// wanted now, so that nothing is queued and nothing is lost.
     async fn tell(&mut self) -> Result<(), LinkFailed> {
         self.subscribe().await?;
+        // One lease that is refused must not hold up the others.
+        let mut outcome = Ok(());
         for (id, lease) in self.bearings.served.due(&self.watch) {
-            self.lease(&id, &lease).await?;
+            match self.lease(&id, &lease).await {
+                Ok(()) => {}
+                Err(error) if error.is_unknown() => return Err(error),
+                Err(error) => outcome = Err(error),
+            }
         }
-        self.report().await
+        self.report().await?;
+        outcome
     }
 
     /// A set that is asked for whole stays in `resend` until it comes, so that what is
