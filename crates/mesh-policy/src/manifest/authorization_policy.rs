@@ -1,6 +1,6 @@
 //! policy.linkerd.io `AuthorizationPolicy`: a target, and what a client must show.
 
-use super::fields::{At, Fields};
+use super::fields::{At, Fields, cut, each};
 use super::meta::Meta;
 use crate::name::Label;
 
@@ -44,6 +44,8 @@ pub enum AuthenticationKind {
     ServiceAccount,
 }
 
+/// Linkerd takes one of each sort: two. A longer list is told why, up to this length.
+const MOST_REFERENCES: usize = 8;
 const POLICY_GROUP: &str = "policy.linkerd.io";
 
 pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<AuthorizationPolicy> {
@@ -53,15 +55,14 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<AuthorizationPolicy> {
     fields.finish();
     let target = target.and_then(|at| target_of(meta, &at));
     let at = references?;
-    let references = at.list(8);
+    let references = at.list(MOST_REFERENCES)?;
     if references.is_empty() {
         return at.refuse(
             "is empty, which would let everyone in",
             "name a MeshTLSAuthentication, or set accessPolicy: all-unauthenticated on the Server",
         );
     }
-    let read: Vec<_> = references.iter().map(|at| reference(meta, at)).collect();
-    let authentications: Vec<_> = read.into_iter().collect::<Option<_>>()?;
+    let authentications = each(&references, |at| reference(meta, at))?;
     check_counts(&at, &authentications)?;
     Some(AuthorizationPolicy {
         target: target?,
@@ -88,7 +89,7 @@ fn target_of(meta: &Meta, at: &At<'_>) -> Option<PolicyTarget> {
     let mut fields = at.fields();
     let (group, kind, name) = names(&mut fields);
     fields.finish();
-    let name = name?.text()?.to_owned();
+    let name = name?.object_name()?;
     match (group, kind?.text()?) {
         (POLICY_GROUP, "Server") => Some(PolicyTarget::Server(name)),
         ("" | "core", "Namespace") if name == meta.namespace.as_str() => {
@@ -106,7 +107,11 @@ fn target_of(meta: &Meta, at: &At<'_>) -> Option<PolicyTarget> {
             "name a Server",
         ),
         (group, kind) => at.refuse(
-            format!("names {kind:?} of group {group:?}, which a policy cannot guard"),
+            format!(
+                "names {:?} of group {:?}, which a policy cannot guard",
+                cut(kind),
+                cut(group)
+            ),
             "write group: policy.linkerd.io and kind: Server",
         ),
     }
@@ -135,18 +140,22 @@ pub(super) fn reference(meta: &Meta, at: &At<'_>) -> Option<AuthenticationRef> {
         ("" | "core", "ServiceAccount") => AuthenticationKind::ServiceAccount,
         (group, kind) => {
             return at.refuse(
-                format!("names {kind:?} of group {group:?}, which proves nothing of a client"),
+                format!(
+                    "names {:?} of group {:?}, which proves nothing of a client",
+                    cut(kind),
+                    cut(group)
+                ),
                 "name a MeshTLSAuthentication or NetworkAuthentication of group policy.linkerd.io, or a ServiceAccount",
             );
         }
     };
-    let name = name?;
-    if kind == AuthenticationKind::ServiceAccount {
-        name.parse::<Label>()?;
-    }
+    let name = match kind {
+        AuthenticationKind::ServiceAccount => name?.parse::<Label>()?.to_string(),
+        AuthenticationKind::MeshTls | AuthenticationKind::Network => name?.object_name()?,
+    };
     Some(AuthenticationRef {
         kind,
         namespace: namespace?,
-        name: name.text()?.to_owned(),
+        name,
     })
 }

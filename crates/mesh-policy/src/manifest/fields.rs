@@ -1,14 +1,19 @@
 //! Reads a tree field by field, and remembers every problem instead of stopping at the first.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::node::{Node, Value};
 use super::problem::{Problem, nearest};
+use crate::name::Label;
 
-/// Where problems and warnings of one object gather.
+/// What is kept of each: the first mistakes are the ones to mend, and a huge file of them is an attack.
+const MOST_PROBLEMS: usize = 200;
+
+/// Where problems and warnings of one file gather.
 #[derive(Debug, Default)]
 pub(super) struct Sink {
     pub(super) file: Option<String>,
@@ -23,6 +28,13 @@ pub(super) struct At<'a> {
     pub(super) node: &'a Node,
     pub(super) path: String,
     pub(super) sink: &'a Sink,
+}
+
+fn keep(list: &RefCell<Vec<Problem>>, problem: Problem) {
+    let mut list = list.borrow_mut();
+    if list.len() < MOST_PROBLEMS {
+        list.push(problem);
+    }
 }
 
 impl<'a> At<'a> {
@@ -45,15 +57,13 @@ impl<'a> At<'a> {
 
     /// Remembers what is wrong here, and gives nothing.
     pub(super) fn refuse<T>(&self, message: impl Display, remedy: impl Display) -> Option<T> {
-        let problem = self.problem(message, remedy);
-        self.sink.problems.borrow_mut().push(problem);
+        keep(&self.sink.problems, self.problem(message, remedy));
         None
     }
 
     /// Remembers what should be written otherwise and is understood all the same.
     pub(super) fn warn(&self, message: impl Display, remedy: impl Display) {
-        let problem = self.problem(message, remedy);
-        self.sink.warnings.borrow_mut().push(problem);
+        keep(&self.sink.warnings, self.problem(message, remedy));
     }
 
     pub(super) fn text(&self) -> Option<&'a str> {
@@ -97,6 +107,7 @@ impl<'a> At<'a> {
         match &self.node.value {
             Value::Integer(value) if range.contains(value) => Some(*value),
             Value::Integer(value) => self.refuse(format!("{value} is out of range"), remedy),
+            Value::Float(value) => self.refuse(format!("{value} is not a whole number"), remedy),
             other => self.refuse(format!("is {}, not a number", name_of(other)), remedy),
         }
     }
@@ -116,29 +127,46 @@ impl<'a> At<'a> {
         }
     }
 
+    /// The name of an object: DNS labels with dots between them, at most 253 bytes in all.
+    pub(super) fn object_name(&self) -> Option<String> {
+        let text = self.text()?;
+        if text.len() <= 253 && text.split('.').all(|part| part.parse::<Label>().is_ok()) {
+            return Some(text.to_owned());
+        }
+        self.refuse(
+            format!("{:?} is no name", cut(text)),
+            "write lower-case letters, digits and inner '-'",
+        )
+    }
+
     /// The items of a list of at most `most`.
-    pub(super) fn list(&self, most: usize) -> Vec<Self> {
+    pub(super) fn list(&self, most: usize) -> Option<Vec<Self>> {
         let Value::List(nodes) = &self.node.value else {
             let what = name_of(&self.node.value);
-            self.refuse::<()>(
+            return self.refuse(
                 format!("is {what}, not a list"),
                 "begin each item with '- '",
             );
-            return Vec::new();
         };
         if nodes.len() > most {
-            self.refuse::<()>(
+            return self.refuse(
                 format!("has {} items", nodes.len()),
                 format!("write at most {most}"),
             );
-            return Vec::new();
         }
         let item = |(index, node)| Self {
             node,
             path: format!("{}[{index}]", self.path),
             sink: self.sink,
         };
-        nodes.iter().enumerate().map(item).collect()
+        Some(nodes.iter().enumerate().map(item).collect())
+    }
+
+    /// Refuses a list that asks for something; an empty one asks for nothing.
+    pub(super) fn not_yet_unless_empty(&self, remedy: &str) {
+        if self.node.value != Value::List(Vec::new()) {
+            self.refuse::<()>("is not supported in this version", remedy);
+        }
     }
 
     /// The fields of a map.
@@ -171,6 +199,21 @@ impl<'a> At<'a> {
     }
 }
 
+/// Reads every item, so that the problems of all of them are told; all of them or nothing.
+pub(super) fn each<'a, T>(
+    items: &[At<'a>],
+    read: impl FnMut(&At<'a>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let read: Vec<_> = items.iter().map(read).collect();
+    read.into_iter().collect()
+}
+
+/// The first item whose key was there before.
+pub(super) fn repeated<K: Ord>(keys: impl IntoIterator<Item = K>) -> Option<usize> {
+    let mut seen = BTreeSet::new();
+    keys.into_iter().position(|key| !seen.insert(key))
+}
+
 fn join(path: &str, name: &str) -> String {
     let plain = name
         .bytes()
@@ -182,7 +225,7 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -237,6 +280,27 @@ impl<'a> Fields<'a> {
         found
     }
 
+    /// The items of a list that may be absent.
+    pub(super) fn items(&mut self, name: &'static str, most: usize) -> Vec<At<'a>> {
+        let found = self.take(name).and_then(|at| at.list(most));
+        found.unwrap_or_default()
+    }
+
+    /// The items of a list that must be there and hold something.
+    pub(super) fn need_items(
+        &mut self,
+        name: &'static str,
+        most: usize,
+        remedy: &str,
+    ) -> Option<Vec<At<'a>>> {
+        let at = self.need(name, remedy)?;
+        let items = at.list(most)?;
+        if items.is_empty() {
+            return at.refuse("is empty", remedy);
+        }
+        Some(items)
+    }
+
     /// Passes over a field that means nothing here, whatever it holds.
     pub(super) fn pass(&mut self, names: &[&'static str]) {
         for name in names {
@@ -255,7 +319,8 @@ impl<'a> Fields<'a> {
 
     /// Complains of every field that nobody took.
     pub(super) fn finish(self) {
-        for entry in self.entries.iter().filter(|entry| !entry.taken) {
+        let unknown = self.entries.iter().filter(|entry| !entry.taken);
+        for entry in unknown.take(MOST_PROBLEMS) {
             let name = &entry.key.name;
             let remedy = match nearest(name, self.known.iter().copied()) {
                 Some(known) => format!("write {known}"),
@@ -264,7 +329,7 @@ impl<'a> Fields<'a> {
             };
             let mut problem = entry.at.problem("is no field that is known here", remedy);
             (problem.line, problem.column) = (entry.key.line, entry.key.column);
-            self.at.sink.problems.borrow_mut().push(problem);
+            keep(&self.at.sink.problems, problem);
         }
     }
 }

@@ -1,29 +1,29 @@
 //! gateway.networking.k8s.io `HTTPRoute` on Services (GAMMA, GEP-1426).
 
+mod matches;
+
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
-use super::fields::{At, Fields};
+use super::fields::{At, Fields, each, repeated};
 use super::meta::Meta;
 use crate::duration;
 use crate::name::ServiceName;
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan};
+use crate::plan::outbound::MatchPlan;
 
 /// Gateway API's limits on lists.
 const MOST_PARENTS: usize = 32;
 const MOST_RULES: usize = 16;
 const MOST_MATCHES: usize = 64;
-const MOST_HEADERS: usize = 16;
+const MOST_MATCHES_OF_ALL_RULES: usize = 128;
 const MOST_BACKENDS: usize = 16;
 const MOST_WEIGHT: i128 = 1_000_000;
 
 /// Rules for requests to services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRoute {
-    /// The services it governs.
+    /// The services it governs; never empty, none twice.
     pub parents: Vec<Parent>,
-    /// Its rules in their written order.
+    /// Its rules in their written order; never empty.
     pub rules: Vec<RouteRule>,
 }
 
@@ -62,10 +62,14 @@ pub struct BackendRef {
 
 pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<HttpRoute> {
     let mut fields = at.fields();
-    let parents = fields.need("parentRefs", "name the Service that the route is for");
+    let parents = fields.need_items(
+        "parentRefs",
+        MOST_PARENTS,
+        "name the Service that the route is for",
+    );
     let rules = fields.need("rules", "write at least one rule with backendRefs");
     if let Some(at) = fields.take("hostnames")
-        && !at.list(16).is_empty()
+        && at.list(16).is_some_and(|names| !names.is_empty())
     {
         at.refuse::<()>(
             "has no meaning on a Service: requests are governed by the service they call",
@@ -73,20 +77,43 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<HttpRoute> {
         );
     }
     fields.finish();
-    let parents: Vec<_> = parents?
-        .list(MOST_PARENTS)
-        .iter()
-        .map(|at| parent(meta, at))
-        .collect();
-    let rules: Vec<_> = rules?
-        .list(MOST_RULES)
-        .iter()
-        .map(|at| rule(meta, at))
-        .collect();
+    let parents = parents.and_then(|items| {
+        let parents = each(&items, |at| parent(meta, at))?;
+        let keys = parents.iter().map(|one| (one.service.clone(), one.port));
+        match repeated(keys) {
+            None => Some(parents),
+            Some(index) => items[index].refuse("names the same parent again", "leave it out"),
+        }
+    });
+    let rules = rules.and_then(|at| all_rules(meta, &at));
     Some(HttpRoute {
-        parents: parents.into_iter().collect::<Option<_>>()?,
-        rules: rules.into_iter().collect::<Option<_>>()?,
+        parents: parents?,
+        rules: rules?,
     })
+}
+
+fn all_rules(meta: &Meta, at: &At<'_>) -> Option<Vec<RouteRule>> {
+    let items = at.list(MOST_RULES)?;
+    if items.is_empty() {
+        // Gateway API would answer every request 404.
+        return at.refuse("is empty", "write at least one rule with backendRefs");
+    }
+    let rules = each(&items, |at| rule(meta, at))?;
+    let matches: usize = rules.iter().map(|rule| rule.matches.len()).sum();
+    if matches > MOST_MATCHES_OF_ALL_RULES {
+        return at.refuse(
+            format!("has {matches} matches in all"),
+            format!("write at most {MOST_MATCHES_OF_ALL_RULES}, or a second route"),
+        );
+    }
+    let named: Vec<_> = rules.iter().filter_map(|rule| rule.name.as_ref()).collect();
+    if let Some(index) = repeated(&named) {
+        return at.refuse(
+            format!("has two rules with the name {:?}", named[index]),
+            "give each rule a name of its own",
+        );
+    }
+    Some(rules)
 }
 
 /// The service that a reference names, in its own namespace or that of `meta`.
@@ -104,75 +131,97 @@ fn service(meta: &Meta, fields: &mut Fields<'_>) -> Option<ServiceName> {
     })
 }
 
+/// The logical port that a reference may name; the outer `None` is a mistake.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is whether it could be read"
+)]
+fn port(fields: &mut Fields<'_>) -> Option<Option<u16>> {
+    match fields.take("port") {
+        Some(at) => at.port().map(Some),
+        None => Some(None),
+    }
+}
+
 fn parent(meta: &Meta, at: &At<'_>) -> Option<Parent> {
+    const WRITE: &str = "write group: \"\" and kind: Service";
     let mut fields = at.fields();
-    let group = fields.take("group");
-    let kind = fields.take("kind");
-    if group.is_none() && kind.is_none() {
-        at.warn(
-            "has neither group nor kind, which means a Gateway elsewhere and a Service here",
-            "write group: \"\" and kind: Service",
-        );
-    }
-    let is_service = kind
-        .as_ref()
-        .is_none_or(|kind| kind.text() == Some("Service"))
-        && group
-            .as_ref()
-            .is_none_or(|group| matches!(group.text(), Some("" | "core")));
-    if !is_service {
-        return at.refuse(
-            "names something that routes cannot be attached to here",
-            "write group: \"\" and kind: Service",
-        );
-    }
-    let service = service(meta, &mut fields);
-    let port = match fields.take("port") {
-        Some(at) => Some(at.port()?),
+    let group = match fields.take("group") {
+        Some(at) => Some(at.text()?),
         None => None,
     };
+    let kind = match fields.take("kind") {
+        Some(at) => Some(at.text()?),
+        None => None,
+    };
+    match (group, kind) {
+        (Some("" | "core"), Some("Service")) => {}
+        (None, None) => at.warn(
+            "has neither group nor kind, which means a Gateway elsewhere and a Service here",
+            WRITE,
+        ),
+        (None, Some("Service")) | (Some("" | "core"), None) => at.warn(
+            "says half of what it is for, which means no Service elsewhere and one here",
+            WRITE,
+        ),
+        _ => {
+            return at.refuse(
+                "names something that routes cannot be attached to here",
+                WRITE,
+            );
+        }
+    }
+    let service = service(meta, &mut fields);
+    let port = port(&mut fields);
     fields.not_yet(&["sectionName"]);
     fields.finish();
     Some(Parent {
         service: service?,
-        port,
+        port: port?,
     })
 }
 
 fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     let mut fields = at.fields();
-    let name = fields
-        .take("name")
-        .and_then(|at| at.text())
-        .map(ToOwned::to_owned);
-    let matches = fields
-        .take("matches")
-        .map(|at| at.list(MOST_MATCHES))
-        .unwrap_or_default();
-    let backends = fields
-        .take("backendRefs")
-        .map(|at| at.list(MOST_BACKENDS))
-        .unwrap_or_default();
+    let name = fields.take("name").map(|at| at.object_name());
+    let matches = fields.items("matches", MOST_MATCHES);
+    let references = fields.take("backendRefs");
     let timeouts = fields.take("timeouts");
-    if let Some(filters) = fields.take("filters")
-        && !filters.list(16).is_empty()
-    {
-        filters.refuse::<()>("is not supported in this version", "leave it out");
+    if let Some(filters) = fields.take("filters") {
+        filters.not_yet_unless_empty("leave it out");
     }
     fields.not_yet(&["retry", "sessionPersistence"]);
     fields.finish();
     let request_timeout = match timeouts {
-        Some(at) => timeout(&at)?,
-        None => None,
+        Some(at) => timeout(&at),
+        None => Some(None),
     };
-    let matches: Vec<_> = matches.iter().map(one_match).collect();
-    let backends: Vec<_> = backends.iter().map(|at| backend(meta, at)).collect();
+    let matches = each(&matches, matches::read);
+    let backends = match references {
+        Some(at) => backends(meta, &at),
+        None => Some(Vec::new()),
+    };
     Some(RouteRule {
-        name,
-        matches: matches.into_iter().collect::<Option<_>>()?,
-        backends: backends.into_iter().collect::<Option<_>>()?,
-        request_timeout,
+        name: match name {
+            Some(name) => Some(name?),
+            None => None,
+        },
+        matches: matches?,
+        backends: backends?,
+        request_timeout: request_timeout?,
     })
+}
+
+fn backends(meta: &Meta, at: &At<'_>) -> Option<Vec<BackendRef>> {
+    let items = at.list(MOST_BACKENDS)?;
+    let backends = each(&items, |at| backend(meta, at))?;
+    if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
+        at.warn(
+            "gives every backend the weight 0, so that requests are answered 500",
+            "give one a weight",
+        );
+    }
+    Some(backends)
 }
 
 /// GEP-1742: a zero duration switches the limit off.
@@ -194,156 +243,47 @@ fn timeout(at: &At<'_>) -> Option<Option<Duration>> {
     }
 }
 
-fn one_match(at: &At<'_>) -> Option<MatchPlan> {
-    let mut fields = at.fields();
-    let path = fields.take("path");
-    let method = fields.take("method");
-    let headers = fields
-        .take("headers")
-        .map(|at| at.list(MOST_HEADERS))
-        .unwrap_or_default();
-    if let Some(at) = fields.take("queryParams")
-        && !at.list(16).is_empty()
-    {
-        at.refuse::<()>(
-            "is not supported in this version",
-            "match on path, headers or method",
-        );
-    }
-    fields.finish();
-    let path = match path {
-        Some(at) => Some(path_match(&at)?),
-        None => None,
-    };
-    let method = match method {
-        Some(at) => Some(method_match(&at)?),
-        None => None,
-    };
-    let headers: Vec<_> = headers.iter().map(header_match).collect();
-    Some(MatchPlan {
-        path,
-        method,
-        headers: headers.into_iter().collect::<Option<_>>()?,
-    })
-}
-
-fn method_match(at: &At<'_>) -> Option<String> {
-    const METHODS: [&str; 9] = [
-        "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
-    ];
-    at.one_of(&METHODS.map(|method| (method, method)))
-        .map(ToOwned::to_owned)
-}
-
-/// How a value is compared; `None` for what this version does not do.
-fn comparison(fields: &mut Fields<'_>, known: &[(&'static str, Option<bool>)]) -> Option<bool> {
-    let Some(at) = fields.take("type") else {
-        return Some(false);
-    };
-    let supported = at.one_of(known)?;
-    if supported.is_none() {
-        return at.refuse(
-            "RegularExpression is not supported in this version",
-            "compare with Exact or PathPrefix",
-        );
-    }
-    supported
-}
-
-fn path_match(at: &At<'_>) -> Option<PathPlan> {
-    let mut fields = at.fields();
-    let kinds = [
-        ("PathPrefix", Some(false)),
-        ("Exact", Some(true)),
-        ("RegularExpression", None),
-    ];
-    let exact = comparison(&mut fields, &kinds);
-    let value = fields.take("value");
-    fields.finish();
-    let exact = exact?;
-    let Some(at) = value else {
-        return Some(PathPlan::Prefix("/".to_owned()));
-    };
-    let path = at.text()?;
-    let refused = !path.starts_with('/')
-        || ["//", "/./", "/../", "%2f", "%2F", "#", "?"]
-            .iter()
-            .any(|part| path.contains(part))
-        || path.ends_with("/..")
-        || path.ends_with("/.")
-        || path.bytes().any(|b| !(0x21..0x7f).contains(&b));
-    if refused {
-        return at.refuse(
-            format!("{path:?} is a path that no request has"),
-            "write an absolute path without '//', '.' or '..' segments, query or fragment",
-        );
-    }
-    let path = path.to_owned();
-    Some(if exact {
-        PathPlan::Exact(path)
-    } else {
-        PathPlan::Prefix(path)
-    })
-}
-
-fn header_match(at: &At<'_>) -> Option<HeaderPlan> {
-    let mut fields = at.fields();
-    let kinds = [("Exact", Some(true)), ("RegularExpression", None)];
-    let compared = comparison(&mut fields, &kinds);
-    let name = fields.need("name", "name the header");
-    let value = fields.need("value", "write the value that it must have");
-    fields.finish();
-    compared?;
-    let (name, value) = (name?, value?);
-    let Ok(header) = HeaderName::from_bytes(name.text()?.as_bytes()) else {
-        return name.refuse("is no name of a header", "write letters, digits and '-'");
-    };
-    let text = value.text()?;
-    if HeaderValue::from_str(text).is_err() {
-        return value.refuse("holds what no header can", "write visible characters");
-    }
-    Some(HeaderPlan {
-        name: header.as_str().to_owned(),
-        exact: text.to_owned(),
-    })
-}
-
 fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {
     let mut fields = at.fields();
-    for (name, expected) in [("group", ""), ("kind", "Service")] {
+    for (name, known, remedy) in [
+        ("group", ["", "core"], "write group: \"\""),
+        ("kind", ["Service", "Service"], "write kind: Service"),
+    ] {
         if let Some(at) = fields.take(name)
-            && at.text()? != expected
+            && !known.contains(&at.text()?)
         {
-            return at.refuse(
-                "names something other than a Service",
-                format!("write {expected:?}"),
-            );
+            return at.refuse("names something other than a Service", remedy);
         }
     }
     let service = service(meta, &mut fields);
-    let port = match fields.take("port") {
-        Some(at) => Some(at.port()?),
-        None => {
-            at.warn(
-                "has no port, which means the service's only port",
-                "write the port",
-            );
-            None
-        }
-    };
+    let port = port(&mut fields);
     let weight = match fields.take("weight") {
-        Some(at) => at.integer(0..=MOST_WEIGHT)?,
-        None => 1,
+        Some(at) => at.integer(0..=MOST_WEIGHT),
+        None => Some(1),
     };
-    if let Some(filters) = fields.take("filters")
-        && !filters.list(16).is_empty()
-    {
-        filters.refuse::<()>("is not supported in this version", "leave it out");
+    if let Some(filters) = fields.take("filters") {
+        filters.not_yet_unless_empty("leave it out");
     }
     fields.finish();
+    let (service, port) = (service?, port?);
+    if port.is_none() {
+        at.warn(
+            "has no port, which means the service's only port",
+            "write the port",
+        );
+    }
+    if service.namespace != meta.namespace {
+        at.warn(
+            format!(
+                "is in the namespace {}, which no ReferenceGrant opens here, so that its share is answered 500",
+                service.namespace
+            ),
+            format!("name a Service of {}", meta.namespace),
+        );
+    }
     Some(BackendRef {
-        service: service?,
+        service,
         port,
-        weight: u32::try_from(weight).ok()?,
+        weight: u32::try_from(weight?).ok()?,
     })
 }

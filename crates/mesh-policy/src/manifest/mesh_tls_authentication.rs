@@ -1,7 +1,7 @@
 //! policy.linkerd.io `MeshTLSAuthentication`: a list of identities.
 
 use super::authorization_policy::{AuthenticationKind, reference};
-use super::fields::At;
+use super::fields::{At, each};
 use super::identities::IdentitySpec;
 use super::meta::Meta;
 use crate::name::Label;
@@ -21,41 +21,41 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<MeshTlsAuthentication> {
     let references = fields.take("identityRefs");
     fields.finish();
     let remedy = "write identities: ['*'] for any identity";
-    let (at, specs): (_, Vec<_>) = match (identities, references) {
-        (Some(at), None) => {
-            let specs = at.list(MOST_IDENTITIES).iter().map(At::parse).collect();
-            (at, specs)
-        }
+    let (at, identities) = match (identities, references) {
+        (Some(at), None) => (at.clone(), each(&at.list(MOST_IDENTITIES)?, At::parse)?),
         (None, Some(at)) => {
-            let items = at.list(MOST_IDENTITIES);
-            let specs = items.iter().map(|at| referenced(meta, at)).collect();
-            (at, specs)
+            let items = at.list(MOST_IDENTITIES)?;
+            (at, each(&items, |at| referenced(meta, at))?)
         }
         (Some(_), Some(_)) => {
             return at.refuse("has identities and identityRefs", "write one of them");
         }
         (None, None) => return at.refuse("names nobody", remedy),
     };
-    if specs.is_empty() {
+    if identities.is_empty() {
         return at.refuse(
             "is empty, which could be read as nobody or everybody",
             remedy,
         );
     }
-    Some(MeshTlsAuthentication {
-        identities: specs.into_iter().collect::<Option<_>>()?,
-    })
+    Some(MeshTlsAuthentication { identities })
 }
 
 /// A service account, or every one of a namespace.
 fn referenced(meta: &Meta, at: &At<'_>) -> Option<IdentitySpec> {
     if at.node.text("kind") == Some("Namespace") {
         let mut fields = at.fields();
-        fields.pass(&["group", "kind"]);
+        fields.pass(&["kind"]);
+        let group = fields.take("group");
         let name = fields.need("name", "name the namespace");
         fields.finish();
-        let namespace: Label = name?.parse()?;
-        return Some(workload(Some(namespace), None));
+        let namespace: Option<Label> = name.and_then(|at| at.parse());
+        if let Some(at) = group
+            && !["", "core"].contains(&at.text()?)
+        {
+            return at.refuse("is not the group of a Namespace", "write group: \"\"");
+        }
+        return Some(workload(Some(namespace?), None));
     }
     let found = reference(meta, at)?;
     if found.kind != AuthenticationKind::ServiceAccount {

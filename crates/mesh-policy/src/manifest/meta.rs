@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::At;
+use super::fields::{At, cut};
 use super::kind::Kind;
-use super::node::Value;
+use super::node::{Key, Node, Value};
 use super::problem::nearest;
 use crate::name::Label;
 
@@ -40,31 +40,25 @@ pub struct Meta {
     pub resource_version: Option<String>,
 }
 
-pub(super) fn read(kind: Kind, api_version: &str, at: &At<'_>) -> Option<Meta> {
+/// Reads the head as far as it goes: where something is wrong, a problem is told and
+/// the rest of the object is still read for its own.
+pub(super) fn read(kind: Kind, api_version: &str, at: &At<'_>) -> Meta {
     let mut fields = at.fields();
-    let name = fields.need("name", "give the object a name")?;
-    let text = name.text()?;
-    let subdomain =
-        |text: &str| text.len() <= 253 && text.split('.').all(|part| part.parse::<Label>().is_ok());
-    let fits = match kind {
-        Kind::Service => text.parse::<Label>().is_ok(),
-        _ => subdomain(text),
-    };
-    if !fits {
-        return name.refuse(
-            format!("{text:?} is no name"),
-            "write lower-case letters, digits and inner '-'",
-        );
-    }
+    let name = fields
+        .need("name", "give the object a name")
+        .and_then(|at| match kind {
+            Kind::Service => at.parse::<Label>().map(|name| name.to_string()),
+            _ => at.object_name(),
+        });
     let namespace = match fields.take("namespace") {
-        Some(at) => at.parse()?,
-        None => "default".parse().ok()?,
+        Some(at) => at.parse(),
+        None => None,
     };
-    *at.sink.object.borrow_mut() = Some(format!("{} {namespace}/{text}", kind.kind()));
-    let labels = fields
-        .take("labels")
-        .map(|at| texts(&at))
-        .unwrap_or_default();
+    let namespace: Label = namespace.unwrap_or_else(default_namespace);
+    if let Some(name) = &name {
+        *at.sink.object.borrow_mut() = Some(format!("{} {namespace}/{name}", kind.kind()));
+    }
+    let labels = fields.take("labels").map(|at| labels(&at));
     let annotations = fields.take("annotations");
     let annotations = annotations.map(|at| {
         refuse_unknown(kind, &at);
@@ -76,23 +70,53 @@ pub(super) fn read(kind: Kind, api_version: &str, at: &At<'_>) -> Option<Meta> {
         "deletionGracePeriodSeconds",
         "deletionTimestamp",
         "finalizers",
-        "generateName",
         "generation",
         "managedFields",
         "ownerReferences",
         "selfLink",
         "uid",
     ]);
+    fields.not_yet(&["generateName"]);
     fields.finish();
-    Some(Meta {
+    Meta {
         kind,
         api_version: api_version.to_owned(),
         namespace,
-        name: text.to_owned(),
-        labels,
+        name: name.unwrap_or_default(),
+        labels: labels.unwrap_or_default(),
         annotations: annotations.unwrap_or_default(),
         resource_version: resource_version.map(ToOwned::to_owned),
-    })
+    }
+}
+
+fn default_namespace() -> Label {
+    "default".parse().expect("default is a DNS label")
+}
+
+/// A map of labels, with Kubernetes' rule for their values: an object that a real
+/// cluster would refuse is refused here too.
+pub(super) fn labels(at: &At<'_>) -> BTreeMap<String, String> {
+    let labels = texts(at);
+    for (name, value) in &labels {
+        if !is_label_value(value) {
+            at.refuse::<()>(
+                format!("gives {:?} the value {:?}", cut(name), cut(value)),
+                "write at most 63 letters, digits and inner '-', '_' or '.'",
+            );
+        }
+    }
+    labels
+}
+
+/// Whether a label of Kubernetes can have this value; it may be empty.
+pub(super) fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
+    value.len() <= 63
+        && ends.into_iter().flatten().all(u8::is_ascii_alphanumeric)
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
 /// A map from text to text.
@@ -101,20 +125,15 @@ pub(super) fn texts(at: &At<'_>) -> BTreeMap<String, String> {
         at.refuse::<()>("is not a map", "write fields as 'name: value'");
         return BTreeMap::new();
     };
-    let pair = |(key, node)| {
-        let (key, node): (&super::node::Key, _) = (key, node);
+    let pair = |(key, node): &(Key, Node)| {
         let child = At {
             node,
-            path: format!("{}[{:?}]", at.path, key.name),
+            path: format!("{}[{:?}]", at.path, cut(&key.name)),
             sink: at.sink,
         };
         Some((key.name.clone(), child.text()?.to_owned()))
     };
-    entries
-        .iter()
-        .map(|(key, node)| (key, node))
-        .filter_map(pair)
-        .collect()
+    entries.iter().filter_map(pair).collect()
 }
 
 fn refuse_unknown(kind: Kind, at: &At<'_>) {

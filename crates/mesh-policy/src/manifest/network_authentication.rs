@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::fields::At;
+use super::fields::{At, cut, each};
 use crate::plan::inbound::NetworkPlan;
 
 const MOST_NETWORKS: usize = 256;
@@ -14,9 +14,11 @@ pub struct NetworkAuthentication {
     pub networks: Vec<NetworkPlan>,
 }
 
+const REMEDY: &str = "name at least one network, such as cidr: 10.0.0.0/8";
+
 pub(super) fn read(at: &At<'_>) -> Option<NetworkAuthentication> {
     let mut fields = at.fields();
-    let networks = fields.need("networks", "name at least one network");
+    let networks = fields.need("networks", REMEDY);
     fields.finish();
     let networks = list(&networks?)?;
     Some(NetworkAuthentication { networks })
@@ -24,40 +26,32 @@ pub(super) fn read(at: &At<'_>) -> Option<NetworkAuthentication> {
 
 /// A list of `{cidr, except}`, which must not be empty.
 pub(super) fn list(at: &At<'_>) -> Option<Vec<NetworkPlan>> {
-    let items = at.list(MOST_NETWORKS);
+    let items = at.list(MOST_NETWORKS)?;
     if items.is_empty() {
-        return at.refuse(
-            "is empty",
-            "name at least one network, such as cidr: 10.0.0.0/8",
-        );
+        return at.refuse("is empty", REMEDY);
     }
-    let networks: Vec<_> = items.iter().map(network).collect();
-    networks.into_iter().collect()
+    each(&items, network)
 }
 
 fn network(at: &At<'_>) -> Option<NetworkPlan> {
     let mut fields = at.fields();
     let cidr = fields.need("cidr", "write a network, such as 10.0.0.0/8");
-    let except = fields
-        .take("except")
-        .map(|at| at.list(MOST_NETWORKS))
-        .unwrap_or_default();
+    let except = fields.items("except", MOST_NETWORKS);
     fields.finish();
-    let net = parse(&cidr?)?;
-    let mut holes = Vec::new();
-    for at in &except {
-        let hole = parse(at)?;
-        if !net.contains(&hole) || hole == net {
+    let net = cidr.and_then(|at| parse(&at));
+    let holes = each(&except, |at| Some((at.clone(), parse(at)?)));
+    let (net, holes) = (net?, holes?);
+    for (at, hole) in &holes {
+        if !net.contains(hole) || *hole == net {
             return at.refuse(
-                format!("{hole} is not a part of {net}"),
+                format!("{hole} is not a smaller part of {net}"),
                 "except a smaller network inside the cidr",
             );
         }
-        holes.push(hole.to_string());
     }
     Some(NetworkPlan {
         cidr: net.to_string(),
-        except: holes,
+        except: holes.iter().map(|(_, hole)| hole.to_string()).collect(),
     })
 }
 
@@ -72,11 +66,11 @@ fn parse(at: &At<'_>) -> Option<IpNet> {
     match text.parse::<IpNet>().ok().or_else(one) {
         Some(net) if net.network() == net.addr() => Some(net),
         Some(net) => at.refuse(
-            format!("{text:?} has bits below its length"),
+            format!("{:?} has bits below its length", cut(text)),
             format!("write {}", net.trunc()),
         ),
         None => at.refuse(
-            format!("{text:?} is no network"),
+            format!("{:?} is no network", cut(text)),
             "write one such as 10.0.0.0/8",
         ),
     }

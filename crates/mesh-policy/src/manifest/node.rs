@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
 /// A value and its place in the text.
@@ -66,7 +66,7 @@ impl Node {
             Value::Integer(value) => i64::try_from(*value)
                 .map(Json::from)
                 .or_else(|_| u64::try_from(*value).map(Json::from))
-                .unwrap_or(Json::Null),
+                .expect("no reader makes an integer beyond 64 bits"),
             Value::Float(value) => Json::from(*value),
             Value::Text(text) => Json::String(text.clone()),
             Value::List(nodes) => nodes.iter().map(Self::to_json).collect(),
@@ -171,16 +171,13 @@ impl<'de> Visitor<'de> for AnyValue {
         Ok(Value::Integer(value.into()))
     }
 
-    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
-        Ok(Value::Integer(value))
-    }
+    // Wider numbers find no visitor here: JSON could not give them back as they were written.
 
-    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
-        Ok(Value::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        if value.is_finite() {
+            return Ok(Value::Float(value));
+        }
+        Err(E::custom("a number must be finite"))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {

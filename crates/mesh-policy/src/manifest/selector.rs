@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fields::At;
-use super::meta::texts;
+use super::fields::{At, each};
+use super::meta::labels;
 
 /// All of its requirements must hold; one without any selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,17 +57,19 @@ impl Expression {
     }
 }
 
+const MOST_EXPRESSIONS: usize = 64;
+const MOST_VALUES: usize = 256;
+
 /// Kubernetes' `LabelSelector`.
 pub(super) fn read(at: &At<'_>) -> Option<LabelSelector> {
     let mut fields = at.fields();
-    let labels = fields.take("matchLabels").map(|at| texts(&at));
-    let expressions = fields.take("matchExpressions");
+    let labels = fields.take("matchLabels").map(|at| labels(&at));
+    let expressions = fields.items("matchExpressions", MOST_EXPRESSIONS);
     fields.finish();
-    let mut selector = LabelSelector::of_labels(labels.unwrap_or_default());
-    for at in expressions.map(|at| at.list(64)).unwrap_or_default() {
-        selector.expressions.push(expression(&at)?);
-    }
-    Some(selector)
+    Some(LabelSelector {
+        labels: labels.unwrap_or_default(),
+        expressions: each(&expressions, expression)?,
+    })
 }
 
 fn expression(at: &At<'_>) -> Option<Expression> {
@@ -82,12 +84,10 @@ fn expression(at: &At<'_>) -> Option<Expression> {
             ("DoesNotExist", Operator::DoesNotExist),
         ])
     });
-    let values = fields
-        .take("values")
-        .map(|at| at.list(256))
-        .unwrap_or_default();
+    let values = fields.items("values", MOST_VALUES);
     fields.finish();
-    let (key, operator) = (key?.to_owned(), operator?);
+    let values = each(&values, |at| at.text().map(ToOwned::to_owned));
+    let (key, operator, values) = (key?.to_owned(), operator?, values?);
     let compares = matches!(operator, Operator::In | Operator::NotIn);
     if compares == values.is_empty() {
         return at.refuse(
@@ -95,10 +95,9 @@ fn expression(at: &At<'_>) -> Option<Expression> {
             "give In and NotIn values, and Exists and DoesNotExist none",
         );
     }
-    let text = |at: &At<'_>| at.text().map(ToOwned::to_owned);
     Some(Expression {
         key,
         operator,
-        values: values.iter().map(text).collect::<Option<_>>()?,
+        values: values.into_iter().collect(),
     })
 }

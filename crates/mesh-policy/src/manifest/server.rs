@@ -52,16 +52,16 @@ pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
     };
     let selector = selector.and_then(|at| selector::read(&at));
     let port = port.and_then(|at| port_selector(&at));
-    let request_body_idle = match annotation(metadata) {
-        Some(at) => Some(idle(&at)?),
-        None => None,
-    };
+    let request_body_idle = annotation(metadata).map(|at| idle(&at));
     Some(Server {
         selector: selector?,
         port: port?,
         http: http?,
         access_policy: access_policy?,
-        request_body_idle,
+        request_body_idle: match request_body_idle {
+            Some(idle) => Some(idle?),
+            None => None,
+        },
     })
 }
 
@@ -110,6 +110,7 @@ fn idle(at: &At<'_>) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     match duration::parse(text) {
+        Ok(idle) if idle.is_zero() => at.refuse("leaves no time at all", "write off for no limit"),
         Ok(idle) => Some(idle),
         Err(error) => at.refuse(error, "or off"),
     }

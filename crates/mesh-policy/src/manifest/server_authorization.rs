@@ -1,6 +1,6 @@
 //! policy.linkerd.io `ServerAuthorization`, the older form that holds everything itself.
 
-use super::fields::At;
+use super::fields::{At, each};
 use super::identities::IdentitySpec;
 use super::mesh_tls_authentication::workload;
 use super::meta::Meta;
@@ -38,6 +38,8 @@ pub enum AuthorizedClient {
     Identities(Vec<IdentitySpec>),
 }
 
+const MOST_CLIENTS: usize = 1_000;
+
 pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
     let mut fields = at.fields();
     let servers = fields.need("server", "write server with a name or a selector");
@@ -51,8 +53,8 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
     let mesh_tls = fields.take("meshTLS");
     fields.finish();
     let networks = match networks {
-        Some(at) => network_authentication::list(&at)?,
-        None => Vec::new(),
+        Some(at) => network_authentication::list(&at),
+        None => Some(Vec::new()),
     };
     let unauthenticated = match unauthenticated {
         Some(at) => at.boolean()?,
@@ -66,7 +68,7 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
     };
     Some(ServerAuthorization {
         servers: servers?,
-        networks,
+        networks: networks?,
         client: who?,
     })
 }
@@ -77,7 +79,7 @@ fn target(at: &At<'_>) -> Option<ServerTarget> {
     let selector = fields.take("selector");
     fields.finish();
     match (name, selector) {
-        (Some(name), None) => Some(ServerTarget::Name(name.text()?.to_owned())),
+        (Some(name), None) => Some(ServerTarget::Name(name.object_name()?)),
         (None, Some(at)) => selector::read(&at).map(ServerTarget::Selector),
         _ => at.refuse("needs a name or a selector", "write one of them"),
     }
@@ -85,24 +87,25 @@ fn target(at: &At<'_>) -> Option<ServerTarget> {
 
 fn mesh_tls_client(meta: &Meta, at: &At<'_>) -> Option<AuthorizedClient> {
     let mut fields = at.fields();
-    fields.not_yet(&["unauthenticatedTLS"]);
-    let identities = fields
-        .take("identities")
-        .map(|at| at.list(1_000))
-        .unwrap_or_default();
-    let accounts = fields
-        .take("serviceAccounts")
-        .map(|at| at.list(1_000))
-        .unwrap_or_default();
+    if let Some(at) = fields.take("unauthenticatedTLS")
+        && at.boolean()?
+    {
+        at.refuse::<()>(
+            "is not supported: a TLS client of the mesh always proves an identity",
+            "write identities: ['*'] for any identity",
+        );
+    }
+    let identities = fields.items("identities", MOST_CLIENTS);
+    let accounts = fields.items("serviceAccounts", MOST_CLIENTS);
     fields.finish();
-    let identities = identities.iter().map(At::parse::<IdentitySpec>);
-    let accounts = accounts.iter().map(|at| account(meta, at));
-    let specs: Vec<_> = identities.chain(accounts).collect();
-    if specs.is_empty() {
+    if identities.is_empty() && accounts.is_empty() {
         return at.refuse("names nobody", "write identities: ['*'] for any identity");
     }
-    let specs: Option<_> = specs.into_iter().collect();
-    specs.map(AuthorizedClient::Identities)
+    let identities = each(&identities, At::parse::<IdentitySpec>);
+    let accounts = each(&accounts, |at| account(meta, at));
+    let mut all = identities?;
+    all.extend(accounts?);
+    Some(AuthorizedClient::Identities(all))
 }
 
 fn account(meta: &Meta, at: &At<'_>) -> Option<IdentitySpec> {
