@@ -1,0 +1,254 @@
+//! `HTTPRoute`: what is refused, in which words, and what is read.
+
+use std::time::Duration;
+
+use super::*;
+use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan};
+
+const KIND: &str = "gateway.networking.k8s.io/v1 HTTPRoute";
+
+fn with_rules(rules: &str) -> String {
+    format!("{{ parentRefs: [{{ group: '', kind: Service, name: api }}], rules: [{rules}] }}")
+}
+
+fn route(spec: &str) -> (HttpRoute, Vec<String>) {
+    match accepted(KIND, spec) {
+        (Spec::HttpRoute(route), warnings) => (route, warnings),
+        other => panic!("a route, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_route_that_governs_nothing_or_something_else_is_refused() {
+    let table = [
+        (
+            "{ parentRefs: [], rules: [{}] }",
+            "21: spec.parentRefs: is empty, name the Service that the route is for",
+        ),
+        (
+            "{ parentRefs: [{ group: '', kind: Service, name: api }], rules: [] }",
+            "71: spec.rules: is empty, write at least one rule with backendRefs",
+        ),
+        (
+            "{ rules: [{}] }",
+            "7: spec.parentRefs: is missing, name the Service that the route is for",
+        ),
+        (
+            "{ parentRefs: [{ group: '', kind: Service, name: api }], rules: [{}], hostnames: [a.example] }",
+            "88: spec.hostnames: has no meaning on a Service: requests are governed by the service they call, leave it out",
+        ),
+        (
+            "{ parentRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: api }], rules: [{}] }",
+            "22: spec.parentRefs[0]: names something that routes cannot be attached to here, write group: \"\" and kind: Service",
+        ),
+        (
+            "{ parentRefs: [{ group: policy.linkerd.io, kind: Server, name: api }], rules: [{}] }",
+            "22: spec.parentRefs[0]: names something that routes cannot be attached to here, write group: \"\" and kind: Service",
+        ),
+        (
+            "{ parentRefs: [{ group: '', kind: Service, name: api, sectionName: http }], rules: [{}] }",
+            "74: spec.parentRefs[0].sectionName: is not supported in this version, leave it out",
+        ),
+        (
+            "{ parentRefs: [{ group: '', kind: Service, name: api, port: 0 }], rules: [{}] }",
+            "67: spec.parentRefs[0].port: 0 is out of range, write a whole number from 1 to 65535",
+        ),
+        (
+            "{ parentRefs: [{ group: '', kind: Service, name: a }, { group: core, kind: Service, name: a }], rules: [{}] }",
+            "61: spec.parentRefs[1]: names the same parent again, leave it out",
+        ),
+        (
+            "{ parentRefs: api, rules: [{}] }",
+            "21: spec.parentRefs: is text, not a list, begin each item with '- '",
+        ),
+    ];
+    refused(KIND, &table);
+}
+
+#[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a table, one mistake after the other"
+)]
+fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
+    let table = [
+        (
+            "{ name: a_b }",
+            "80: spec.rules[0].name: \"a_b\" is no name, write lower-case letters, digits and inner '-'",
+        ),
+        (
+            "{ filters: [{ type: RequestMirror }] }",
+            "83: spec.rules[0].filters: is not supported in this version, leave it out",
+        ),
+        (
+            "{ timeouts: { backendRequest: 1s } }",
+            "102: spec.rules[0].timeouts.backendRequest: is not supported in this version, leave it out",
+        ),
+        (
+            "{ timeouts: { request: 10 } }",
+            "95: spec.rules[0].timeouts.request: is a number, not text, put it in quotes",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: 1, filters: [{}] }] }",
+            "117: spec.rules[0].backendRefs[0].filters: is not supported in this version, leave it out",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: 1, kind: Foo }] }",
+            "114: spec.rules[0].backendRefs[0].kind: names something other than a Service, write kind: Service",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: 1, group: x.io }] }",
+            "115: spec.rules[0].backendRefs[0].group: names something other than a Service, write group: \"\"",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: 1, weight: 1000001 }] }",
+            "116: spec.rules[0].backendRefs[0].weight: 1000001 is out of range, write a whole number from 0 to 1000000",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: 1, weight: 0.5 }] }",
+            "116: spec.rules[0].backendRefs[0].weight: 0.5 is not a whole number, write a whole number from 0 to 1000000",
+        ),
+        (
+            "{ backendRefs: [{ name: a, port: '1' }] }",
+            "105: spec.rules[0].backendRefs[0].port: is text, not a number, write a whole number from 1 to 65535",
+        ),
+        (
+            "{ backendRefs: [{ port: 1 }] }",
+            "88: spec.rules[0].backendRefs[0].name: is missing, name the Service",
+        ),
+        (
+            "{ matches: [{ path: { value: api } }] }",
+            "101: spec.rules[0].matches[0].path.value: \"api\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
+        ),
+        (
+            "{ matches: [{ path: { value: /a//b } }] }",
+            "101: spec.rules[0].matches[0].path.value: \"/a//b\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
+        ),
+        (
+            "{ matches: [{ path: { value: /a?b=c } }] }",
+            "101: spec.rules[0].matches[0].path.value: \"/a?b=c\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
+        ),
+        (
+            "{ matches: [{ queryParams: [{ name: a, value: b }] }] }",
+            "99: spec.rules[0].matches[0].queryParams: is not supported in this version, match on path, headers or method",
+        ),
+        (
+            "{ matches: [{ method: get }] }",
+            "94: spec.rules[0].matches[0].method: \"get\" is not known, write GET",
+        ),
+        (
+            "{ matches: [{ headers: [{ name: x-a, value: '1', type: RegularExpression }] }] }",
+            "127: spec.rules[0].matches[0].headers[0].type: RegularExpression is not supported in this version, compare with Exact",
+        ),
+        (
+            "{ matches: [{ headers: [{ name: x a, value: '1' }] }] }",
+            "104: spec.rules[0].matches[0].headers[0].name: is no name of a header, write letters, digits and '-'",
+        ),
+        (
+            "{ matches: [{ headers: [{ name: x-a, value: ' 1' }] }] }",
+            "116: spec.rules[0].matches[0].headers[0].value: is a value that no header has, write 1 to 4096 visible characters without spaces around them",
+        ),
+        (
+            "{ matches: [{ headers: [{ name: x-a, value: '1' }, { name: X-A, value: '2' }] }] }",
+            "123: spec.rules[0].matches[0].headers[1]: names the same header again, and only one value can be compared, write it once",
+        ),
+        (
+            "{ matches: [{ headers: [{ name: x-a, value: 1 }] }] }",
+            "116: spec.rules[0].matches[0].headers[0].value: is a number, not text, put it in quotes",
+        ),
+        (
+            "{ matches: [{ header: [] }] }",
+            "86: spec.rules[0].matches[0].header: is no field that is known here, write headers",
+        ),
+    ];
+    for (rule, told) in table {
+        refused(KIND, &[(&with_rules(rule), told)]);
+    }
+}
+
+#[test]
+fn the_defaults_of_a_match_are_those_of_gateway_api() {
+    let plan = |one: &str| {
+        let (route, warnings) = route(&with_rules(&format!("{{ matches: [{one}] }}")));
+        assert_eq!(warnings, [""; 0], "{one}");
+        route.rules[0].matches[0].clone()
+    };
+    let prefix = |path: &str| Some(PathPlan::Prefix(path.to_owned()));
+    let exact = |path: &str| Some(PathPlan::Exact(path.to_owned()));
+    assert_eq!(plan("{}"), MatchPlan::default());
+    assert_eq!(plan("{ path: {} }").path, prefix("/"));
+    assert_eq!(plan("{ path: { value: /a } }").path, prefix("/a"));
+    // An exact match that says no value must not become everything.
+    assert_eq!(plan("{ path: { type: Exact } }").path, exact("/"));
+    let written = plan("{ path: { type: Exact, value: /a/ } }");
+    assert_eq!(written.path, exact("/a/"));
+    assert_eq!(plan("{ method: PATCH }").method.as_deref(), Some("PATCH"));
+    let headers = vec![HeaderPlan {
+        name: "x-tenant".into(),
+        exact: "a b".into(),
+    }];
+    let written = plan("{ headers: [{ name: X-Tenant, value: a b }] }");
+    assert_eq!(written.headers, headers);
+}
+
+#[test]
+fn times_weights_and_ports_are_read() {
+    let (route, warnings) = route(
+        "{ parentRefs: [{ group: core, kind: Service, name: api, namespace: other, port: 80 }],
+           rules: [{ name: main, filters: [], timeouts: { request: 1m30s }, backendRefs:
+             [{ name: a, port: 80, weight: 9 }, { group: '', kind: Service, name: b, port: 81 }] },
+             { timeouts: { request: 0s } }] }",
+    );
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(route.parents[0].service.to_string(), "api.other");
+    assert_eq!(route.parents[0].port, Some(80));
+    let rule = &route.rules[0];
+    assert_eq!(rule.name.as_deref(), Some("main"));
+    assert_eq!(rule.request_timeout, Some(Duration::from_secs(90)));
+    let backends: Vec<_> = rule
+        .backends
+        .iter()
+        .map(|backend| format!("{} {:?} {}", backend.service, backend.port, backend.weight))
+        .collect();
+    assert_eq!(backends, ["a.shop Some(80) 9", "b.shop Some(81) 1"]);
+    assert_eq!(route.rules[1].request_timeout, None);
+}
+
+#[test]
+fn what_is_doubtful_is_read_with_a_warning() {
+    let (_, warnings) = route(
+        "{ parentRefs: [{ name: a }, { kind: Service, name: b }], rules: [{ backendRefs:
+           [{ name: c, weight: 0 }, { name: d, namespace: far, port: 1, weight: 0 }] }] }",
+    );
+    let told = [
+        "spec.parentRefs[0]: has neither group nor kind",
+        "spec.parentRefs[1]: says half of what it is for",
+        "spec.rules[0].backendRefs[0]: has no port",
+        "spec.rules[0].backendRefs[1]: is in the namespace far",
+        "spec.rules[0].backendRefs: gives every backend the weight 0",
+    ];
+    assert_eq!(warnings.len(), told.len(), "{warnings:#?}");
+    for (warning, told) in warnings.iter().zip(told) {
+        assert!(warning.contains(told), "{warning}");
+    }
+}
+
+#[test]
+fn the_lists_of_gateway_api_have_their_limits() {
+    let many = |count: usize, one: &str| vec![one; count].join(", ");
+    let rule = |matches: usize| format!("{{ matches: [{}] }}", many(matches, "{}"));
+    let table = [
+        (many(17, "{}"), "has 17 items, write at most 16"),
+        (rule(65), "has 65 items, write at most 64"),
+        (many(3, &rule(43)), "has 129 matches in all"),
+        (
+            "{ name: a }, { name: a }".to_owned(),
+            "has two rules with the name \"a\"",
+        ),
+    ];
+    for (rules, told) in table {
+        let found = problems(&document(KIND, &with_rules(&rules)));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(told), "{}", found[0]);
+    }
+}
