@@ -115,9 +115,6 @@ pub(crate) fn verify_discovery(
 ) -> Result<Leaf, RefusedCertificate> {
     presented.check_size()?;
     let leaf = Leaf::read(presented.leaf)?;
-    if !leaf.fits(Role::Server) {
-        return Err(RefusedCertificate::WrongRole { role: Role::Server });
-    }
     if *leaf.identity() != discovery_of(leaf.identity()) {
         return Err(RefusedCertificate::NotDiscovery {
             presented: leaf.identity().clone(),

@@ -111,6 +111,9 @@ async fn t17_every_handshake_is_a_full_one() {
     assert_eq!(three_times(eager_server.clone(), client).await, full(2));
     let resumed = three_times(eager_server, eager_client).await;
     assert_eq!(resumed[2].0, HandshakeKind::Resumed, "control");
+    // Without a store the number has no effect, and without the number the store has none.
+    assert_eq!(server.send_tls13_tickets, 0);
+    assert!(!server.session_storage.can_cache());
     assert_eq!(server.max_early_data_size, 0);
 }
 
