@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::api;
 use crate::caller::{Caller, NotPermitted};
 use crate::refused::Refused;
 
@@ -40,23 +41,41 @@ fn audience(path: &str) -> Option<Audience> {
     found.map(|(_, audience)| *audience)
 }
 
+/// Why a request does not reach a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Closed {
+    NotPermitted(NotPermitted),
+    Nothing,
+}
+
 /// Decides for one path and one caller.
-fn admit(path: &str, caller: &Caller) -> Result<(), Refused> {
-    match audience(path) {
-        Some(Audience::Anyone) => Ok(()),
-        Some(Audience::Workloads) => Ok(caller.require_workload().map(|_| ())?),
-        Some(Audience::Admins) => Ok(caller.require_admin().map(|_| ())?),
-        None if *caller == Caller::Anonymous => Err(NotPermitted::NoCertificate.into()),
-        None => Err(Refused::not_found(path)),
+fn admit(path: &str, caller: &Caller) -> Result<(), Closed> {
+    let permitted = match audience(path) {
+        Some(Audience::Anyone) => return Ok(()),
+        Some(Audience::Workloads) => caller.require_workload(),
+        Some(Audience::Admins) => caller.require_admin(),
+        None if *caller == Caller::Anonymous => Err(NotPermitted::NoCertificate),
+        None => return Err(Closed::Nothing),
+    };
+    permitted.map(|_| ()).map_err(Closed::NotPermitted)
+}
+
+/// The answer, in the form that clients of the path read.
+fn answer(path: &str, closed: Closed) -> Response {
+    match closed {
+        Closed::NotPermitted(error) if path.starts_with("/api") => api::denied(error),
+        Closed::NotPermitted(error) => Refused::from(error).into_response(),
+        Closed::Nothing => Refused::not_found(path).into_response(),
     }
 }
 
 /// Lets a request through to its handler, or answers 401, 403 or 404.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
     let caller = request.extensions().get().unwrap_or(&Caller::Anonymous);
-    match admit(request.uri().path(), caller) {
+    let path = request.uri().path();
+    match admit(path, caller) {
         Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+        Err(closed) => answer(path, closed),
     }
 }
 
@@ -109,7 +128,7 @@ mod tests {
             for (caller, expected) in callers.iter().zip(expected) {
                 let status = match admit(path, caller) {
                     Ok(()) => StatusCode::OK,
-                    Err(refused) => refused.into_response().status(),
+                    Err(closed) => answer(path, closed).status(),
                 };
                 assert_eq!(status, expected, "{path} for {caller:?}");
             }

@@ -22,11 +22,12 @@ use crate::identity::enrol::Enroller;
 use crate::identity::token::{TokenError, Tokens};
 use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
+use crate::objects::{ApplyError, Mode, Objects};
 use crate::store::{SharedStore, memory::Memory};
 use crate::watch::{self as watches, Sessions};
-use crate::wire::TokenRequest;
+use crate::wire::{Applied, TokenRequest};
 use crate::worlds::{self, Reader, Unreadable, Worlds};
-use crate::{access, admin, identity, registry, report};
+use crate::{access, admin, api, identity, registry, report};
 
 /// How often what nobody can use any more is removed from the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -39,6 +40,7 @@ pub(crate) struct State {
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) enroller: Enroller,
     pub(crate) tokens: Tokens,
+    pub(crate) objects: Objects,
     pub(crate) worlds: Arc<Worlds>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
@@ -189,6 +191,15 @@ impl Server {
         Ok(token)
     }
 
+    /// Applies the YAML of many objects, all of them or none, without the detour over HTTPS.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError`] with everything that is wrong with the file, or why it was not written.
+    pub async fn apply(&self, yaml: &str) -> Result<Applied, ApplyError> {
+        self.shared.objects.apply_yaml(yaml, Mode::Write).await
+    }
+
     /// Ends the server: watches end, requests may finish for some seconds, then everything is closed.
     pub async fn shutdown(mut self) {
         self.ending.send_replace(true);
@@ -214,6 +225,7 @@ fn share(
             config.leaf_ttl,
         ),
         tokens: Tokens::new(Arc::clone(&store), domain.clone(), root),
+        objects: Objects::new(Arc::clone(&store), domain.clone()),
         worlds: Arc::new(Worlds::new(reader.world())),
         sessions: Arc::new(Sessions::new(Arc::clone(&store), Arc::clone(&metrics))),
         metrics,
@@ -232,6 +244,7 @@ fn router(shared: &Shared) -> Router {
         .merge(report::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
+        .merge(api::router(shared.objects.clone()))
         .layer(middleware::from_fn(access::check))
 }
 

@@ -29,7 +29,7 @@ use self::body::MediaType;
 use self::failure::Failure;
 use self::path::Target;
 use crate::admission;
-use crate::caller::Caller;
+use crate::caller::{Caller, NotPermitted};
 use crate::objects::{MAX_OBJECT_BYTES, Mode, ObjectName, Objects, Precondition};
 
 /// The routes under `/api`, `/apis` and `/v1/apply`, without any state left to give.
@@ -41,6 +41,11 @@ pub fn router(objects: Objects) -> Router {
         .route("/apis/{*path}", any(resource))
         .route("/v1/apply", post(apply::apply))
         .with_state(objects)
+}
+
+/// The answer to a caller that may not use the resource API, in the form its clients read.
+pub(crate) fn denied(error: NotPermitted) -> Response {
+    Failure::from(error).into_response()
 }
 
 async fn resource(

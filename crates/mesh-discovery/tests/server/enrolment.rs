@@ -3,10 +3,15 @@
 use std::collections::BTreeSet;
 
 use http::StatusCode;
+use mesh_policy::plan::PROTOCOL_VERSION;
+use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
 use mesh_policy::token::JoinToken;
 use mesh_tls::request::KeyPair;
+use rcgen::{CertificateParams, CustomExtension, DnType, KeyUsagePurpose, SanType};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::harness::{Discovery, HOLDS};
+use crate::harness::{Discovery, HOLDS, answer, certificates, config, encode};
 
 fn csr() -> Vec<u8> {
     let key = KeyPair::generate().expect(HOLDS);
@@ -90,4 +95,115 @@ async fn j03_the_same_key_gets_the_same_certificate_again_and_another_key_none()
     let again = discovery.enrol(&token, &csr).await.unwrap();
     assert_eq!(first.chain, again.chain);
     assert!(discovery.enrol(&token, &self::csr()).await.is_err());
+}
+
+/// A request for everything that a workload must not have.
+fn greedy(ask: fn(&mut CertificateParams)) -> Vec<u8> {
+    let key = rcgen::KeyPair::generate().expect(HOLDS);
+    let mut params = CertificateParams::default();
+    ask(&mut params);
+    let request = params.serialize_request(&key).expect(HOLDS);
+    request.der().to_vec()
+}
+
+fn uri(text: &str) -> SanType {
+    SanType::URI(text.try_into().expect(HOLDS))
+}
+
+#[tokio::test]
+async fn j05_whatever_a_request_asks_for_the_certificate_is_of_the_one_form() {
+    let asks: [fn(&mut CertificateParams); 5] = [
+        |params| params.subject_alt_names = vec![uri("spiffe://mesh.local/ns/bank/sa/vault")],
+        |params| {
+            params.subject_alt_names = vec![
+                uri("spiffe://mesh.local/ns/shop/sa/web"),
+                uri("spiffe://mesh.local/ns/mesh-system/sa/admin"),
+                SanType::DnsName("mesh-discovery".try_into().expect(HOLDS)),
+            ];
+        },
+        |params| {
+            params.distinguished_name.push(DnType::CommonName, "admin");
+        },
+        |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign],
+        |params| {
+            // Basic constraints with CA:true.
+            let authority = vec![0x30, 0x03, 0x01, 0x01, 0xFF];
+            let extension = CustomExtension::from_oid_content(&[2, 5, 29, 19], authority);
+            params.custom_extensions = vec![extension];
+        },
+    ];
+    let discovery = Discovery::start().await;
+    for ask in asks {
+        let csr = greedy(ask);
+        let token = discovery.token("shop/web").await.reveal();
+        let enrolled = discovery.enrol(&token, &csr).await.unwrap();
+        let leaf = &certificates(&enrolled.chain)[0];
+        let (_, leaf) = X509Certificate::from_der(leaf).unwrap();
+        let names = leaf.subject_alternative_name().unwrap().unwrap();
+        assert!(names.critical, "there is no subject");
+        let identity = "spiffe://mesh.local/ns/shop/sa/web";
+        assert_eq!(names.value.general_names, [GeneralName::URI(identity)]);
+        assert_eq!(leaf.subject().iter().count(), 0);
+        assert!(!leaf.is_ca());
+        let usage = leaf.key_usage().unwrap().unwrap();
+        assert!(usage.critical);
+        assert_eq!(usage.value.flags, 1, "digitalSignature alone");
+        let usages = leaf.extended_key_usage().unwrap().unwrap().value;
+        assert!(usages.server_auth && usages.client_auth && !usages.any);
+        assert!(usages.other.is_empty() && !usages.code_signing);
+    }
+}
+
+#[tokio::test]
+async fn j05_a_request_that_proves_no_key_is_refused_and_costs_no_token() {
+    let discovery = Discovery::start().await;
+    let token = discovery.token("shop/web").await.reveal();
+    let good = csr();
+    let mut forged = good.clone();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    let weak = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).expect(HOLDS);
+    let weak = CertificateParams::default()
+        .serialize_request(&weak)
+        .expect(HOLDS);
+    for csr in [forged, weak.der().to_vec(), Vec::new(), vec![0x30; 9_000]] {
+        let (status, refusal) = discovery.enrol(&token, &csr).await.unwrap_err();
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{refusal:?}");
+    }
+    assert!(discovery.enrol(&token, &good).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_for_the_same_identity_and_another_key() {
+    let discovery = Discovery::start().await;
+    let web = discovery.join("shop/web").await;
+    let renew = |client: &reqwest::Client| {
+        let request = EnrolRequest {
+            version: PROTOCOL_VERSION,
+            csr: encode(&csr()),
+            attestation: Attestation::Certificate,
+        };
+        let body = serde_json::to_string(&request).expect(HOLDS);
+        client.post(discovery.url("/v1/identity")).body(body)
+    };
+    let renewed: EnrolResponse = answer(renew(&web)).await.unwrap();
+    let identity = "spiffe://mesh.local/ns/shop/sa/web";
+    assert_eq!(renewed.identity.as_str(), identity);
+
+    let refused = answer::<EnrolResponse>(renew(&discovery.nobody())).await;
+    assert_eq!(refused.unwrap_err().0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn who_joined_before_a_restart_is_believed_after_it() {
+    let dir = tempfile::tempdir().expect(HOLDS);
+    let first = mesh_discovery::Server::start(config(&dir))
+        .await
+        .expect(HOLDS);
+    let root = *first.root_hash();
+    first.shutdown().await;
+    let second = mesh_discovery::Server::start(config(&dir))
+        .await
+        .expect(HOLDS);
+    assert_eq!(*second.root_hash(), root);
 }

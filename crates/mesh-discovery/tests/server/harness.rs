@@ -97,7 +97,7 @@ pub(crate) fn request(who: &str) -> TokenRequest {
 pub(crate) fn enrol_request(token: &str, csr: &[u8]) -> String {
     let request = EnrolRequest {
         version: PROTOCOL_VERSION,
-        csr: STANDARD.encode(csr),
+        csr: encode(csr),
         attestation: Attestation::JoinToken(token.to_owned()),
     };
     serde_json::to_string(&request).expect(HOLDS)
@@ -108,6 +108,10 @@ pub(crate) fn credentials(key: KeyPair, enrolled: &EnrolResponse) -> Credentials
     let bundle = TrustBundle::new(domain, certificates(&enrolled.anchors)).expect(HOLDS);
     let chain = certificates(&enrolled.chain);
     Credentials::new(key, chain, bundle.into(), SystemTime::now()).expect(HOLDS)
+}
+
+pub(crate) fn encode(der: &[u8]) -> String {
+    STANDARD.encode(der)
 }
 
 pub(crate) fn certificates(encoded: &[String]) -> Vec<CertificateDer<'static>> {

@@ -3,4 +3,5 @@
 mod callers;
 mod enrolment;
 mod harness;
+mod program;
 mod watching;

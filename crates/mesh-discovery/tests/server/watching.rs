@@ -1,9 +1,10 @@
 //! What processes are told, and what they register.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use mesh_policy::plan::watch::{Change, Subscriptions};
+use tokio::time::Instant;
 
 use crate::harness::{Discovery, calls, serves, status, watch_request};
 
@@ -197,4 +198,52 @@ async fn a_silent_watch_beats_and_a_server_that_ends_says_so() {
     assert!(matches!(open.next().await.change, Change::Heartbeat { .. }));
     let (ended, ()) = tokio::join!(open.ends(), discovery.server.shutdown());
     assert!(ended);
+}
+
+/// Policy that is applied reaches who asked for it, each object the one it governs.
+#[tokio::test]
+async fn what_is_applied_is_told() {
+    let discovery = Discovery::start().await;
+    let web = discovery.join("shop/web").await;
+    let mut seen = discovery
+        .watch(&web, &watch_request(calls(&["api.shop"]), None))
+        .await;
+    assert!(matches!(
+        seen.news().await.change,
+        Change::Service { plan: None, .. }
+    ));
+    let applied = discovery
+        .server
+        .apply(
+            "apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: shop }
+spec: { ports: [{ port: 8080 }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: api, namespace: shop }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: api }]
+  rules:
+  - backendRefs:
+    - { name: api-stable, port: 80, weight: 95 }
+    - { name: api-canary, port: 80, weight: 5 }
+",
+        )
+        .await
+        .unwrap();
+    assert_eq!(applied.results.len(), 2);
+    let event = seen.news().await;
+    assert_eq!(event.cursor.revision, applied.revision);
+    let Change::Service {
+        plan: Some(plan), ..
+    } = event.change
+    else {
+        panic!("api.shop was applied");
+    };
+    let route = plan.ports[0].routes[0].understood().unwrap();
+    assert_eq!(route.source.kind, "HTTPRoute");
+    assert_eq!(route.rules[0].backends.len(), 2);
+    assert!(discovery.server.apply("kind: Nonsense").await.is_err());
 }
