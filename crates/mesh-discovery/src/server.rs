@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::{Router, middleware};
+use axum::Router;
+use axum::extract::{Request, State as Extracted};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use mesh_policy::identity::TrustDomain;
 use mesh_policy::token::{JoinToken, RootHash};
 use mesh_tls::anchors::{InvalidAnchor, root_hash};
@@ -245,7 +248,19 @@ fn router(shared: &Shared) -> Router {
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
         .merge(api::router(shared.objects.clone()))
+        .layer(middleware::from_fn_with_state(Arc::clone(shared), settle))
         .layer(middleware::from_fn(access::check))
+}
+
+/// Answers a write once the plans hold it, so that who is told "done" and then asks is told the new.
+async fn settle(Extracted(shared): Extracted<Shared>, request: Request, next: Next) -> Response {
+    let writes = !request.method().is_safe();
+    let response = next.run(request).await;
+    if writes && response.status().is_success() {
+        let revision = *shared.store.watch().borrow();
+        shared.worlds.caught_up(revision).await;
+    }
+    response
 }
 
 async fn sweep(shared: Shared, mut ending: watch::Receiver<bool>) {

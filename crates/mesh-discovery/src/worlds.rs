@@ -24,11 +24,16 @@ use crate::store::{ChangesError, OBJECTS, SharedStore, Unavailable};
 const PAST: usize = 32;
 /// How long to wait when the store cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long an answer to a write waits for the world that holds it. The write counts all
+/// the same; only who reads at once may then still be told of the world before.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// The latest world and the past ones, shared by all watches.
 #[derive(Debug)]
 pub(crate) struct Worlds {
     latest: watch::Sender<Arc<World>>,
+    /// Up to where the store was read, also where nothing mattered.
+    reached: watch::Sender<u64>,
     past: Mutex<VecDeque<Arc<World>>>,
 }
 
@@ -36,6 +41,7 @@ impl Worlds {
     pub(crate) fn new(first: World) -> Self {
         let first = Arc::new(first);
         Self {
+            reached: watch::Sender::new(first.cursor().revision),
             latest: watch::Sender::new(Arc::clone(&first)),
             past: Mutex::new(VecDeque::from([first])),
         }
@@ -54,6 +60,15 @@ impl Worlds {
     pub(crate) fn at(&self, cursor: &Cursor) -> Option<Arc<World>> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.iter().find(|world| world.cursor() == cursor).cloned()
+    }
+
+    /// Waits until what was written up to `revision` is in the latest world, or long enough.
+    pub(crate) async fn caught_up(&self, revision: u64) {
+        let mut reached = self.reached.subscribe();
+        let there = reached.wait_for(|reached| *reached >= revision);
+        if tokio::time::timeout(CATCH_UP, there).await.is_err() {
+            tracing::warn!(revision, "the latest world lags behind the store");
+        }
     }
 
     pub(crate) fn publish(&self, world: World) {
@@ -209,6 +224,9 @@ pub(crate) async fn keep_current(
         if matches!(refreshed, Ok(true)) {
             worlds.publish(reader.world());
             tell(&reader);
+        }
+        if refreshed.is_ok() {
+            worlds.reached.send_replace(reader.revision);
         }
         if let Err(error) = refreshed {
             // The last good world stays in force: half of a policy is none.
