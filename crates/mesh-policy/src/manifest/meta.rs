@@ -165,3 +165,18 @@ fn refuse_unknown(kind: Kind, at: &At<'_>) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_those_of_kubernetes() {
+        for value in ["", "a", "1.0", "a_B-c", &"x".repeat(63)] {
+            assert!(is_label_value(value), "{value:?}");
+        }
+        for value in ["-a", "a-", ".", "a b", "a/b", "ä", &"x".repeat(64)] {
+            assert!(!is_label_value(value), "{value:?}");
+        }
+    }
+}

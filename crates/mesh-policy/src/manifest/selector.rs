@@ -101,3 +101,32 @@ fn expression(at: &At<'_>) -> Option<Expression> {
         values: values.into_iter().collect(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operator_is_that_of_kubernetes() {
+        let holds = |operator, value: Option<&str>| {
+            let one = Expression {
+                key: "tier".into(),
+                operator,
+                values: ["a".to_owned(), "b".to_owned()].into(),
+            };
+            let labels = value.map(|value| ("tier".to_owned(), value.to_owned()));
+            one.holds(&labels.into_iter().collect())
+        };
+        // With a listed value, with another one, and without the label.
+        let table = [
+            (Operator::In, [true, false, false]),
+            (Operator::NotIn, [false, true, true]),
+            (Operator::Exists, [true, true, false]),
+            (Operator::DoesNotExist, [false, false, true]),
+        ];
+        for (operator, expected) in table {
+            let found = [Some("a"), Some("c"), None].map(|value| holds(operator, value));
+            assert_eq!(found, expected, "{operator:?}");
+        }
+    }
+}

@@ -52,6 +52,11 @@ fn a_file_of_nothing_but_mistakes_is_told_in_a_bounded_number_of_them() {
         document("v1 Service", "{ ports: [{ port: 1 }] }")
     );
     assert_eq!(problems(&text).len(), 200);
+
+    let identities = vec!["nobody"; 900].join(", ");
+    let spec = format!("{{ identities: [{identities}] }}");
+    let text = document("policy.linkerd.io/v1alpha1 MeshTLSAuthentication", &spec);
+    assert_eq!(problems(&text).len(), 200);
 }
 
 fn any_json() -> impl Strategy<Value = serde_json::Value> {
