@@ -13,7 +13,7 @@
 //! ```
 //!
 //! What one step decides travels to the next in a single request extension, the
-//! [`Call`]. An error of any step becomes a response at the very top, by the
+//! `Call`. An error of any step becomes a response at the very top, by the
 //! table in [`crate::answer`]: an application sees the same statuses that a mesh
 //! of sidecars would send, each with its reason in `x-mesh-error`.
 

@@ -100,13 +100,14 @@ impl Plans {
         let ServiceAddress { service, port } = address;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut names = Names::clone(&self.names.load());
-        let entry = match names.services.get(&service) {
-            Some(entry) => Arc::clone(entry),
+        let known = names.services.get(&service).map(Arc::clone);
+        let is_new = known.is_none();
+        let entry = match known {
+            Some(entry) => entry,
             None => {
                 names.make_room();
                 let entry = Arc::new(Entry::new(service.clone()));
                 names.services.insert(service, Arc::clone(&entry));
-                self.changed.notify_one();
                 entry
             }
         };
@@ -118,6 +119,10 @@ impl Plans {
             names.spellings.insert(spelling.into(), known);
         }
         self.names.store(Arc::new(names));
+        if is_new {
+            // Only now: whoever is woken must find the name.
+            self.changed.notify_one();
+        }
         self.touch(&entry);
         (entry, port)
     }
@@ -254,6 +259,30 @@ mod tests {
         assert!(plans.find("www.example.com").is_err());
         assert!(plans.find("10.0.0.1:80").is_err());
         assert!(plans.wanted().is_empty());
+    }
+
+    /// On two threads: a wake before the name can be found lost one name in thirty.
+    #[test]
+    fn whoever_is_woken_finds_the_new_name() {
+        const NAMES: usize = 900;
+        let changed: Arc<Notify> = Arc::default();
+        let plans = Arc::new(Plans::new("shop".parse().unwrap(), Arc::clone(&changed)));
+        let watched = Arc::clone(&plans);
+        let (tell, told) = std::sync::mpsc::channel();
+        let watcher = std::thread::spawn(move || {
+            for known in 1..=NAMES {
+                tokio_test::block_on(changed.notified());
+                assert_eq!(watched.wanted().len(), known);
+                tell.send(()).unwrap();
+            }
+        });
+        for name in 0..NAMES {
+            plans.find(&format!("n{name}")).unwrap();
+            if told.recv().is_err() {
+                break;
+            }
+        }
+        watcher.join().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
