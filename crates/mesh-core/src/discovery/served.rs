@@ -285,6 +285,42 @@ mod tests {
         }
     }
 
+    fn open_to_anyone() -> Part<InboundPlan> {
+        use mesh_policy::plan::inbound::{AuthorizationPlan, ClientPlan, EffectPlan};
+        let anyone = AuthorizationPlan {
+            source: mesh_policy::name::ObjectRef::builtin("all-unauthenticated"),
+            effect: EffectPlan::Allow,
+            networks: Vec::new(),
+            client: ClientPlan::Anyone,
+        };
+        let Part::Understood { requires, body } = policy() else {
+            unreachable!("it is made of a body");
+        };
+        let body = InboundPlan {
+            authorizations: vec![Part::new("authorization/1", anyone)],
+            ..body
+        };
+        Part::Understood { requires, body }
+    }
+
+    #[test]
+    fn z01_a_listener_of_several_names_lets_in_only_whom_all_policies_let_in() {
+        let names: Vec<ServiceAddress> = ["orders.shop", "carts.shop"]
+            .map(|name| name.parse().unwrap())
+            .to_vec();
+        let served = Served::new(&names, Arc::default());
+        let policy_of_both = served.policy(&names);
+        let peer = crate::Peer::plaintext(([127, 0, 0, 1], 1).into());
+        let lets_in = || policy_of_both.load().admit(&peer).is_ok();
+        assert!(!lets_in());
+        served.tell(&names[0], &open_to_anyone());
+        assert!(!lets_in(), "the other policy has not come");
+        served.tell(&names[1], &open_to_anyone());
+        assert!(lets_in());
+        served.tell(&names[0], &policy());
+        assert!(!lets_in(), "the weaker policy decided");
+    }
+
     #[test]
     fn a_listener_without_a_policy_is_not_registered_and_says_why() {
         let (served, name) = served();
