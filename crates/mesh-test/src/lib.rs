@@ -26,5 +26,19 @@
 mod mesh;
 mod served;
 
+use http::Response;
+use http_body_util::BodyExt;
+use mesh_core::{Body, BoxError};
+
 pub use mesh::TestMesh;
 pub use served::Served;
+
+/// The whole body of a response as text.
+///
+/// # Errors
+///
+/// A body that ends early, or is no UTF-8.
+pub async fn text(response: Response<Body>) -> Result<String, BoxError> {
+    let bytes = response.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8(bytes.to_vec())?)
+}

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::{Request, Response};
-use http_body_util::BodyExt;
 use mesh_core::{Body, BoxError, Client, Peer};
 
 /// Counts the requests that reached the application.
@@ -67,10 +66,10 @@ async fn get(client: &Client, uri: &str) -> (u16, String) {
 /// Status and text of a response.
 async fn read(response: Response<Body>) -> (u16, String) {
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await;
-    let bytes = body.expect("a whole body").to_bytes();
-    let text = String::from_utf8(bytes.to_vec()).expect("text");
-    (status, text)
+    (
+        status,
+        mesh_test::text(response).await.expect("a whole body"),
+    )
 }
 
 /// The reason that the mesh gives for an answer of its own.
