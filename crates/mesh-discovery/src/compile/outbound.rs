@@ -74,10 +74,14 @@ impl Routes {
         port: u16,
         namespace: &str,
     ) -> Vec<RoutePlan> {
+        let parent = ServicePort {
+            service: service.clone(),
+            port,
+        };
         for owner in [namespace, service.namespace.as_str()] {
             let attached: Vec<_> = self
                 .attached(service, Some(port), owner)
-                .map(|(manifest, route)| route_plan(services, manifest, route))
+                .map(|(manifest, route)| route_plan(services, manifest, route, &parent))
                 .collect();
             if !attached.is_empty() {
                 return attached;
@@ -92,7 +96,7 @@ impl Routes {
             });
         vec![match split {
             Some((manifest, split)) => split_plan(services, manifest, split, port),
-            None => default_plan(service, port),
+            None => default_plan(parent),
         }]
     }
 
@@ -117,18 +121,25 @@ impl Routes {
     }
 }
 
-fn route_plan(services: &Services, manifest: &Manifest, route: &HttpRoute) -> RoutePlan {
+fn route_plan(
+    services: &Services,
+    manifest: &Manifest,
+    route: &HttpRoute,
+    parent: &ServicePort,
+) -> RoutePlan {
     let rule = |rule: &mesh_policy::manifest::RouteRule| RulePlan {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
-        backends: rule
-            .backends
-            .iter()
-            .map(|backend| BackendPlan {
+        backends: if rule.backends.is_empty() {
+            vec![itself(parent.clone())]
+        } else {
+            let backends = rule.backends.iter();
+            let plan = |backend: &BackendRef| BackendPlan {
                 weight: backend.weight,
                 target: target(services, manifest, backend),
-            })
-            .collect(),
+            };
+            backends.map(plan).collect()
+        },
         timeouts: TimeoutsPlan {
             request_ms: rule
                 .request_timeout
@@ -138,6 +149,14 @@ fn route_plan(services: &Services, manifest: &Manifest, route: &HttpRoute) -> Ro
     RoutePlan {
         source: object_ref(&manifest.meta),
         rules: route.rules.iter().map(rule).collect(),
+    }
+}
+
+/// GEP-1426: a rule that names no backend means the service that was called.
+const fn itself(parent: ServicePort) -> BackendPlan {
+    BackendPlan {
+        weight: 1,
+        target: TargetPlan::Service(parent),
     }
 }
 
@@ -211,15 +230,11 @@ fn split_plan(
     }
 }
 
-fn default_plan(service: &ServiceName, port: u16) -> RoutePlan {
-    let service = service.clone();
+fn default_plan(service: ServicePort) -> RoutePlan {
     RoutePlan {
         source: ObjectRef::builtin("default"),
         rules: vec![RulePlan {
-            backends: vec![BackendPlan {
-                weight: 1,
-                target: TargetPlan::Service(ServicePort { service, port }),
-            }],
+            backends: vec![itself(service)],
             ..RulePlan::default()
         }],
     }

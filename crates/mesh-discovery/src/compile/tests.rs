@@ -96,6 +96,13 @@ fn a_backend_is_not_found_until_somebody_applies_or_serves_it() {
 }
 
 #[test]
+fn a_rule_without_backends_means_the_service_itself() {
+    let yaml = service("api") + &route("shop", "r", "");
+    let world = world_of(&yaml, &[], Vec::new());
+    assert_eq!(backends(&world, "api.shop", "shop"), ["1 api.shop:80"]);
+}
+
+#[test]
 fn a_route_in_the_callers_namespace_is_for_callers_there_alone() {
     let yaml = service("api") + &route("web", "mine", "{ name: api, namespace: web, port: 80 }");
     let world = world_of(&yaml, &["api.web:80"], Vec::new());

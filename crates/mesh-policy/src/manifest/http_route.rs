@@ -43,7 +43,7 @@ pub struct RouteRule {
     pub name: Option<String>,
     /// Any of these selects it; none at all selects everything.
     pub matches: Vec<MatchPlan>,
-    /// Where requests go; empty is answered 500.
+    /// Where requests go; empty means the service itself (GEP-1426).
     pub backends: Vec<BackendRef>,
     /// From the call to the end of the response headers.
     pub request_timeout: Option<Duration>,
