@@ -19,7 +19,7 @@ use crate::compile::Registered;
 use crate::identity::grant;
 use crate::refused::{Refused, read_json};
 use crate::server::Shared;
-use crate::store::{CommitError, Expect, Write};
+use crate::store::{CommitError, Expect, OBJECTS, Write};
 
 /// The prefix of registrations: `endpoints/<namespace>/<account>/<id>`.
 pub(crate) const ENDPOINTS: &str = "endpoints/";
@@ -84,6 +84,23 @@ fn scoped(identity: &Identity, id: &str) -> Result<String, Refused> {
     Ok(format!("{namespace}/{account}/{id}"))
 }
 
+/// Where the ports are kept on which `service` was ever served.
+pub(crate) fn service_key(service: &ServiceName) -> String {
+    let ServiceName { namespace, name } = service;
+    format!("{SERVICES}{namespace}/{name}")
+}
+
+/// The service whose object is under `key`.
+pub(crate) fn service_of_object(key: &str) -> Option<ServiceName> {
+    // The group of core objects is empty.
+    let path = key.strip_prefix(OBJECTS)?.strip_prefix("/services/")?;
+    let (namespace, name) = path.split_once('/')?;
+    Some(ServiceName {
+        namespace: namespace.parse().ok()?,
+        name: name.parse().ok()?,
+    })
+}
+
 async fn register(
     State(shared): State<Shared>,
     caller: Caller,
@@ -128,8 +145,7 @@ async fn register(
 
 /// What has to be written for a port to stay known once nobody serves it any more.
 async fn remember(shared: &Shared, served: &ServicePort) -> Result<Option<Write>, Refused> {
-    let ServiceName { namespace, name } = &served.service;
-    let key = format!("{SERVICES}{namespace}/{name}");
+    let key = service_key(&served.service);
     let found = shared.store.get(&key).await?;
     let (mut ports, expect) = match &found {
         None => (BTreeSet::new(), Expect::Absent),
@@ -213,6 +229,7 @@ fn refused(error: CommitError) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::object_key;
 
     #[test]
     fn c20_ids_of_two_identities_never_meet() {
@@ -262,6 +279,11 @@ mod tests {
     fn the_key_of_a_served_service_names_it() {
         let service = service_of("services/shop/api").unwrap();
         assert_eq!(service.to_string(), "api.shop");
+        assert_eq!(service_key(&service), "services/shop/api");
         assert_eq!(service_of("objects//services/shop/api"), None);
+        let object = object_key("", "services", "shop", "api");
+        assert_eq!(service_of_object(&object), Some(service));
+        let route = object_key("gateway.networking.k8s.io", "httproutes", "shop", "api");
+        assert_eq!(service_of_object(&route), None);
     }
 }

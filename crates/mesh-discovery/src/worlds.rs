@@ -4,20 +4,20 @@
 //! revisions that come faster than that are passed over. A reader that was cut off
 //! finds the world it last knew among the past ones, and is told the difference.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod reader;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mesh_policy::identity::TrustDomain;
-use mesh_policy::manifest::{Manifest, parse_json};
-use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::plan::watch::Cursor;
 use tokio::sync::watch;
 
-use crate::compile::{Registered, Sources, World};
+use crate::compile::World;
 use crate::metrics::Metrics;
-use crate::registry;
-use crate::store::{ChangesError, OBJECTS, SharedStore, Unavailable};
+
+pub(crate) use self::reader::Reader;
+pub use self::reader::Unreadable;
 
 /// Past worlds from which a reader can be told the difference. They share what has not
 /// changed only in part, so this bounds memory.
@@ -83,126 +83,6 @@ impl Worlds {
     }
 }
 
-/// What worlds are made of, as far as it is read from the store.
-#[derive(Debug)]
-pub(crate) struct Reader {
-    store: SharedStore,
-    domain: TrustDomain,
-    revision: u64,
-    objects: BTreeMap<String, Arc<Manifest>>,
-    registrations: BTreeMap<String, Registered>,
-    served: BTreeMap<ServiceName, BTreeSet<u16>>,
-}
-
-impl Reader {
-    /// Reads everything.
-    pub(crate) async fn open(store: SharedStore, domain: TrustDomain) -> Result<Self, Unreadable> {
-        let mut reader = Self {
-            store,
-            domain,
-            revision: 0,
-            objects: BTreeMap::new(),
-            registrations: BTreeMap::new(),
-            served: BTreeMap::new(),
-        };
-        reader.reload().await?;
-        Ok(reader)
-    }
-
-    /// What it reads from.
-    pub(crate) fn store(&self) -> SharedStore {
-        Arc::clone(&self.store)
-    }
-
-    async fn reload(&mut self) -> Result<(), Unreadable> {
-        let listing = self.store.list("").await?;
-        self.objects.clear();
-        self.registrations.clear();
-        self.served.clear();
-        for record in listing.records {
-            self.put(&record.key, Some(&record.value), record.revision)?;
-        }
-        self.revision = listing.revision;
-        Ok(())
-    }
-
-    /// Reads what has changed; whether any of it matters to a world.
-    async fn refresh(&mut self) -> Result<bool, Unreadable> {
-        let changes = match self.store.changes_since(self.revision).await {
-            Ok(changes) => changes,
-            Err(ChangesError::Unavailable(error)) => return Err(error.into()),
-            Err(ChangesError::Compacted { .. } | ChangesError::Ahead { .. }) => {
-                self.reload().await?;
-                return Ok(true);
-            }
-        };
-        let mut matters = false;
-        for change in &changes.changes {
-            matters |= self.put(&change.key, change.value.as_deref(), change.revision)?;
-        }
-        self.revision = changes.revision;
-        Ok(matters)
-    }
-
-    /// Takes one record, or its absence; whether it matters to a world.
-    fn put(&mut self, key: &str, value: Option<&[u8]>, revision: u64) -> Result<bool, Unreadable> {
-        let damaged = |why: &dyn std::fmt::Display| Unreadable::Damaged {
-            key: key.to_owned(),
-            revision,
-            why: why.to_string(),
-        };
-        if key.starts_with(OBJECTS) {
-            match value {
-                None => drop(self.objects.remove(key)),
-                Some(bytes) => {
-                    let json = serde_json::from_slice(bytes).map_err(|error| damaged(&error))?;
-                    let manifest = parse_json(&json).map_err(|error| damaged(&error))?;
-                    self.objects.insert(key.to_owned(), Arc::new(manifest));
-                }
-            }
-        } else if key.starts_with(registry::ENDPOINTS) {
-            match value {
-                None => drop(self.registrations.remove(key)),
-                Some(bytes) => {
-                    let found = serde_json::from_slice(bytes).map_err(|error| damaged(&error))?;
-                    self.registrations.insert(key.to_owned(), found);
-                }
-            }
-        } else if let Some(service) = registry::service_of(key) {
-            match value {
-                None => drop(self.served.remove(&service)),
-                Some(bytes) => {
-                    let ports = serde_json::from_slice(bytes).map_err(|error| damaged(&error))?;
-                    self.served.insert(service, ports);
-                }
-            }
-        } else {
-            return Ok(false);
-        }
-        Ok(true)
-    }
-
-    /// The world as it was read.
-    pub(crate) fn world(&self) -> World {
-        let served = self.served.iter().flat_map(|(service, ports)| {
-            ports.iter().map(|port| ServicePort {
-                service: service.clone(),
-                port: *port,
-            })
-        });
-        World::new(Sources {
-            cursor: Cursor {
-                store: self.store.id().to_owned(),
-                revision: self.revision,
-            },
-            domain: self.domain.clone(),
-            objects: self.objects.values().cloned().collect(),
-            registrations: self.registrations.values().cloned().collect(),
-            served: served.collect(),
-        })
-    }
-}
-
 /// Publishes a world of every revision that matters, until the server ends.
 pub(crate) async fn keep_current(
     mut reader: Reader,
@@ -210,11 +90,11 @@ pub(crate) async fn keep_current(
     metrics: Arc<Metrics>,
     mut ending: watch::Receiver<bool>,
 ) {
-    let mut revisions = reader.store.watch();
+    let store = reader.store();
+    let mut revisions = store.watch();
     let tell = |reader: &Reader| {
-        let endpoints = reader.registrations.len();
-        metrics.revision.set(precise(reader.revision));
-        metrics.endpoints.set(precise(endpoints as u64));
+        metrics.revision.set(precise(reader.revision()));
+        metrics.endpoints.set(precise(reader.endpoints() as u64));
     };
     tell(&reader);
     loop {
@@ -226,9 +106,10 @@ pub(crate) async fn keep_current(
             tell(&reader);
         }
         if refreshed.is_ok() {
-            worlds.reached.send_replace(reader.revision);
+            worlds.reached.send_replace(reader.revision());
         }
-        if let Err(error) = refreshed {
+        let forgotten = reader.forget_deleted().await;
+        if let Err(error) = refreshed.and(forgotten) {
             // The last good world stays in force: half of a policy is none.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, cause, "the store cannot be read: plans stay as they are");
@@ -251,29 +132,12 @@ fn precise(number: u64) -> f64 {
     number as f64
 }
 
-/// The store holds what cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unreadable {
-    /// A record is not of its form.
-    #[error("the record {key:?} of revision {revision} is damaged ({why}): replace or delete it")]
-    Damaged {
-        /// Its key.
-        key: String,
-        /// When it was written.
-        revision: u64,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The store cannot be read.
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::store::{Write, memory::Memory, object_key};
+    use crate::compile::Sources;
 
     fn world(revision: u64) -> World {
         World::new(Sources {
@@ -303,40 +167,5 @@ mod tests {
         assert!(!at("other", 99), "another store's revisions mean nothing");
         assert!(!at("s", 100));
         assert_eq!(worlds.latest().cursor().revision, 99);
-    }
-
-    #[tokio::test]
-    async fn only_what_matters_makes_a_world() {
-        let store: SharedStore = Arc::new(Memory::new());
-        let domain: TrustDomain = "mesh.local".parse().unwrap();
-        let mut reader = Reader::open(store.clone(), domain).await.unwrap();
-        let api: ServiceName = "api.shop".parse().unwrap();
-        assert_eq!(reader.world().service_plan(&api, "shop"), None);
-
-        let write = Write::put("tokens/x", "{}");
-        store.commit(vec![write]).await.unwrap();
-        assert!(!reader.refresh().await.unwrap());
-
-        let service = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"api","namespace":"shop"},"spec":{"ports":[{"port":80}]}}"#;
-        let key = object_key("", "services", "shop", "api");
-        store
-            .commit(vec![Write::put(&*key, service)])
-            .await
-            .unwrap();
-        assert!(reader.refresh().await.unwrap());
-        assert!(reader.world().service_plan(&api, "shop").is_some());
-
-        store.commit(vec![Write::delete(key)]).await.unwrap();
-        assert!(reader.refresh().await.unwrap());
-        assert_eq!(reader.world().service_plan(&api, "shop"), None);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_record_is_never_passed_over() {
-        let store: SharedStore = Arc::new(Memory::new());
-        let key = object_key("policy.linkerd.io", "servers", "shop", "api");
-        store.commit(vec![Write::put(key, "{")]).await.unwrap();
-        let opened = Reader::open(store, "mesh.local".parse().unwrap()).await;
-        assert!(matches!(opened, Err(Unreadable::Damaged { .. })));
     }
 }

@@ -29,6 +29,7 @@ use mesh_policy::plan::watch::Cursor;
 use serde::{Deserialize, Serialize};
 
 pub use inbound::Workload;
+pub(crate) use services::DEFAULT_PORT;
 pub use world::World;
 
 /// All that a world is made of, read at one revision.

@@ -6,7 +6,7 @@ use mesh_policy::manifest::{Manifest, Spec};
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
 
 /// The port that is meant where neither a process nor a Service says one.
-const DEFAULT_PORT: u16 = 80;
+pub(crate) const DEFAULT_PORT: u16 = 80;
 
 /// Every service that was applied or ever served.
 #[derive(Clone, Debug, Default)]

@@ -139,3 +139,41 @@ pub enum OwnCertificateError {
     #[error(transparent)]
     Unfit(#[from] UnfitCredentials),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::custody;
+
+    #[tokio::test(start_paused = true)]
+    async fn discovery_renews_its_own_certificate_before_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::default();
+        let now = SystemTime::now();
+        let issuer = custody::load_or_create(dir.path(), &config.trust_domain, now).unwrap();
+        let own = Own::issue(Arc::new(issuer), &config, now).unwrap();
+        let mut tls = own.follow();
+        let (_ending, is_ending) = watch::channel(false);
+        let started = tokio::time::Instant::now();
+        drop(tokio::spawn(own.keep_fresh(is_ending)));
+        tls.changed().await.unwrap();
+        let waited = started.elapsed();
+        assert!(waited <= config.leaf_ttl / 2 + RETRY, "{waited:?}");
+        assert!(waited >= config.leaf_ttl / 3, "{waited:?}");
+    }
+
+    #[test]
+    fn the_administrator_has_a_year_or_the_issuers_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let domain = "mesh.local".parse().unwrap();
+        let now = SystemTime::now();
+        let issuer = custody::load_or_create(dir.path(), &domain, now).unwrap();
+        let text = kubeconfig(&issuer, "https://127.0.0.1:7800".to_owned(), now).unwrap();
+        let read = Kubeconfig::parse(&text, None).unwrap();
+        let chain = pem::read(&read.chain).unwrap();
+        let leaf = mesh_tls::leaf::Leaf::read(&chain[0]).unwrap();
+        assert_eq!(*leaf.identity(), Identity::admin(&domain));
+        assert!(leaf.not_after() <= issuer.not_after());
+        assert!(leaf.not_after() > now + ADMIN_TTL / 2);
+    }
+}

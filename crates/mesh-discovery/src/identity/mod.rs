@@ -8,8 +8,8 @@
 //!
 //! - [`custody`]: where the CA's keys lie, and how they are kept from others.
 //! - [`token`]: the right to join, made by an admin.
-//! - [`enrol`]: a token or a certificate becomes a certificate.
-//! - [`grant`]: what an identity may serve.
+//! - `enrol`: a token or a certificate becomes a certificate.
+//! - `grant`: what an identity may serve.
 
 pub mod certificate;
 pub mod custody;

@@ -10,14 +10,17 @@
 //! world, and is told how that differs from what it knows.
 //!
 //! - [`feed`]: the difference, a pure function.
-//! - [`session`]: open watches, their leases, and how they end.
+//! - [`session`]: open watches and their leases.
+//! - [`expiry`]: how they end.
 //! - [`stream`]: the lines of one watch.
-//! - [`routes`]: the paths.
+//! - [`mod@routes`]: the paths.
 
+mod expiry;
 mod feed;
 mod routes;
 mod session;
 mod stream;
 
+pub(crate) use expiry::expire;
 pub(crate) use routes::{routes, unknown_watch};
-pub(crate) use session::{Sessions, expire};
+pub(crate) use session::Sessions;

@@ -1,7 +1,4 @@
-//! Open watches, their leases, and how they end.
-//!
-//! A watch that ends is not gone: for a grace its endpoints stay, so that a process
-//! that lost its connection opens another watch and registers again without a gap.
+//! Open watches: whose they are, what they want, which lease is theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,23 +8,15 @@ use mesh_policy::identity::Identity;
 use mesh_policy::name::ServicePort;
 use mesh_policy::plan::watch::{Subscriptions, WatchRequest};
 use mesh_policy::report::{Rejection, Report};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::routes::unknown_watch;
 use crate::compile::Workload;
 use crate::metrics::Metrics;
 use crate::refused::Refused;
-use crate::store::{LeaseId, SharedStore};
+use crate::store::{LeaseId, SharedStore, Unavailable};
 
-/// How long the endpoints of a watch outlive it.
-const GRACE: Duration = Duration::from_secs(5);
-/// How often ended watches are looked at.
-const TICK: Duration = Duration::from_millis(500);
-/// A tick so late means that this server itself was stopped or starved.
-const STALL: Duration = Duration::from_secs(3);
-/// How long nobody is expired after a stall: everyone's connection looks dead at once then.
-const INDULGENCE: Duration = Duration::from_secs(30);
 /// Watches of one server.
 const MAX_WATCHES: usize = 10_000;
 /// Watches of one identity, so that one workload cannot take them all.
@@ -206,51 +195,88 @@ impl Sessions {
         own.ok_or_else(unknown_watch)
     }
 
-    /// Removes the endpoints of the watches whose grace is over.
-    async fn expire(&self, now: Instant) {
-        let over: Vec<_> = lock(&self.all)
-            .values()
-            .filter(|session| {
-                let ended = *lock(&session.ended);
-                ended.is_some_and(|ended| now >= ended + GRACE)
-            })
-            .cloned()
-            .collect();
-        for session in over {
-            let Session { id, identity, .. } = &*session;
-            match self.store.drop_lease(session.lease).await {
-                Ok(_) => {
-                    lock(&self.all).remove(id);
-                    self.metrics.watches_expired.increment(1);
-                    tracing::info!(%identity, watch = id, "a watch's endpoints left");
-                }
-                // The lease still lives: the next tick tries again.
-                Err(error) => tracing::warn!(%error, watch = id, "a lease could not be ended"),
-            }
-        }
+    /// The watches that ended at least `grace` ago.
+    pub(super) fn ended(&self, now: Instant, grace: Duration) -> Vec<Arc<Session>> {
+        let is_over = |session: &&Arc<Session>| {
+            let ended = *lock(&session.ended);
+            ended.is_some_and(|ended| now >= ended + grace)
+        };
+        lock(&self.all).values().filter(is_over).cloned().collect()
     }
-}
 
-/// Ends leases as their time comes, until the server ends.
-pub(crate) async fn expire(sessions: Arc<Sessions>, mut ending: watch::Receiver<bool>) {
-    let mut last = Instant::now();
-    let mut indulgent_until = last;
-    loop {
-        tokio::select! {
-            _ = ending.wait_for(|ending| *ending) => return,
-            () = tokio::time::sleep(TICK) => {}
-        }
-        let now = Instant::now();
-        if now - last > TICK + STALL {
-            tracing::warn!(stalled = ?(now - last), "this server was stopped: nobody expires for a while");
-            indulgent_until = now + INDULGENCE;
-        }
-        last = now;
-        if now >= indulgent_until {
-            sessions.expire(now).await;
-        }
+    /// Removes what `session` registered, and then the watch itself.
+    pub(super) async fn remove(&self, session: &Session) -> Result<(), Unavailable> {
+        let Session { id, identity, .. } = session;
+        self.store.drop_lease(session.lease).await?;
+        lock(&self.all).remove(id);
+        self.metrics.watches_expired.increment(1);
+        tracing::info!(%identity, watch = id, "a watch's endpoints left");
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    pub(in crate::watch) fn identity(account: &str) -> Identity {
+        let text = format!("spiffe://mesh.local/ns/shop/sa/{account}");
+        text.parse().unwrap()
+    }
+
+    pub(in crate::watch) fn request() -> WatchRequest {
+        WatchRequest {
+            version: 1,
+            capabilities: BTreeSet::new(),
+            library: "test".into(),
+            workload: "api".into(),
+            instance: "api-1".into(),
+            labels: BTreeMap::new(),
+            admin: None,
+            resume: None,
+            subscriptions: Subscriptions::default(),
+        }
+    }
+
+    fn sessions() -> Sessions {
+        Sessions::new(Arc::new(Memory::new()), Arc::new(Metrics::new()))
+    }
+
+    #[tokio::test]
+    async fn a_watch_is_its_own_identitys_and_ends_with_its_stream() {
+        let sessions = sessions();
+        let open = sessions.open(&identity("api"), request()).await.unwrap();
+        let id = open.session().id().to_owned();
+        assert!(sessions.find(&id, &identity("api")).is_ok());
+        assert!(sessions.find(&id, &identity("web")).is_err());
+        assert!(sessions.find("other", &identity("api")).is_err());
+        drop(open);
+        assert!(sessions.find(&id, &identity("api")).is_err());
+    }
+
+    #[tokio::test]
+    async fn one_identity_cannot_take_all_watches() {
+        let sessions = sessions();
+        let mut held = Vec::new();
+        for _ in 0..MAX_WATCHES_OF_ONE {
+            held.push(sessions.open(&identity("api"), request()).await.unwrap());
+        }
+        assert!(sessions.open(&identity("api"), request()).await.is_err());
+        assert!(sessions.open(&identity("web"), request()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_sent_again_is_taken_once_and_never_lost() {
+        let sessions = sessions();
+        let open = sessions.open(&identity("api"), request()).await.unwrap();
+        for port in ["a.shop:80", "b.shop:80"] {
+            open.session().want(Subscriptions {
+                resend: BTreeSet::from([port.parse().unwrap()]),
+                ..Subscriptions::default()
+            });
+        }
+        assert_eq!(open.session().take_wanted().resend.len(), 2);
+        assert_eq!(open.session().take_wanted().resend.len(), 0);
+    }
+}

@@ -1,5 +1,6 @@
 //! A server on free ports, and processes that talk to it as the protocol says.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -19,6 +20,7 @@ use mesh_tls::credentials::Credentials;
 use mesh_tls::pem;
 use mesh_tls::request::KeyPair;
 use reqwest::Client;
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
@@ -35,6 +37,10 @@ impl Discovery {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().expect(HOLDS);
         let server = Server::start(config(&dir)).await.expect(HOLDS);
+        Self::of(server, dir)
+    }
+
+    pub(crate) fn of(server: Server, dir: TempDir) -> Self {
         Self { server, _dir: dir }
     }
 
@@ -65,15 +71,24 @@ impl Discovery {
 
     /// A process of `namespace/account`, with a token of its own.
     pub(crate) async fn join(&self, who: &str) -> Client {
+        client(&*self.join_tls(who).await)
+    }
+
+    /// What such a process runs to reach this server.
+    pub(crate) async fn join_tls(&self, who: &str) -> Arc<ClientConfig> {
         let token = self.token(who).await;
-        self.join_with(&token).await
+        self.tls_with(&token).await
     }
 
     pub(crate) async fn join_with(&self, token: &JoinToken) -> Client {
+        client(&*self.tls_with(token).await)
+    }
+
+    async fn tls_with(&self, token: &JoinToken) -> Arc<ClientConfig> {
         let key = KeyPair::generate().expect(HOLDS);
         let csr = key.signing_request().expect(HOLDS);
         let enrolled = self.enrol(&token.reveal(), csr.der()).await.expect(HOLDS);
-        client(&config::to_discovery(&credentials(key, &enrolled)))
+        config::to_discovery(&credentials(key, &enrolled))
     }
 }
 
@@ -119,7 +134,7 @@ pub(crate) fn certificates(encoded: &[String]) -> Vec<CertificateDer<'static>> {
     encoded.iter().map(decode).collect()
 }
 
-pub(crate) fn client(tls: &rustls::ClientConfig) -> Client {
+pub(crate) fn client(tls: &ClientConfig) -> Client {
     Client::builder()
         .tls_backend_preconfigured(tls.clone())
         .build()

@@ -3,5 +3,6 @@
 mod callers;
 mod enrolment;
 mod harness;
+mod listening;
 mod program;
 mod watching;
