@@ -104,8 +104,10 @@ fn service(protocol: Protocol) -> &'static str {
 pub async fn serve(options: &ServerOptions) -> Result<(), BoxError> {
     let mesh = Mesh::join(Config::from_env()?).await?;
     let body = Bytes::from(vec![b'x'; options.cell.bytes]);
+    let mut addresses = Vec::new();
     for _ in 0..options.endpoints {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
+        addresses.push(listener.local_addr()?.to_string());
         let body = body.clone();
         let app = tower::service_fn(move |_: Request<Body>| {
             let body = body.clone();
@@ -117,7 +119,7 @@ pub async fn serve(options: &ServerOptions) -> Result<(), BoxError> {
     while !mesh.is_ready() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    process::announce("mesh");
+    process::announce(&addresses.join(","));
     process::parent_lets_go().await;
     mesh.drain().await;
     Ok(())

@@ -65,12 +65,13 @@ impl Server {
 
 /// Runs a client to its end and reads its last line as JSON.
 pub async fn finish<T: serde::de::DeserializeOwned>(mut command: Command) -> Result<T, BoxError> {
-    let output = command
+    // `output()` would take standard error away from whoever watches.
+    let child = command
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
+        .stdout(Stdio::piped())
         .kill_on_drop(true)
-        .output()
-        .await?;
+        .spawn()?;
+    let output = child.wait_with_output().await?;
     let text = String::from_utf8(output.stdout)?;
     let line = text.lines().last().ok_or("the client said nothing")?;
     Ok(serde_json::from_str(line)?)
