@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 
 use crate::BoxError;
 use crate::layers::body_silence::Audible;
+use crate::transport::upload::Upload;
 
 /// The body of requests and responses inside the mesh's stacks.
 ///
@@ -37,7 +38,8 @@ enum Inner {
     Empty,
     Whole(Bytes),
     Received(Incoming),
-    Audible(Audible<Incoming>),
+    Uploaded(Upload),
+    Audible(Audible<Upload>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
 }
 
@@ -72,9 +74,11 @@ impl Body {
     /// Makes the body fail, and sets `silent`, once it has been silent for `limit`.
     pub(crate) fn limit_silence(self, limit: Duration, silent: Arc<AtomicBool>) -> Self {
         match self.0 {
-            Inner::Received(body) => Self(Inner::Audible(Audible::new(body, limit, silent))),
+            Inner::Uploaded(body) => Self(Inner::Audible(Audible::new(body, limit, silent))),
             Inner::Empty | Inner::Whole(_) => self,
-            Inner::Audible(_) | Inner::Boxed(_) => Self::new(Audible::new(self, limit, silent)),
+            Inner::Received(_) | Inner::Audible(_) | Inner::Boxed(_) => {
+                Self::new(Audible::new(self, limit, silent))
+            }
         }
     }
 }
@@ -95,6 +99,7 @@ impl HttpBody for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Inner::Received(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Inner::Uploaded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Audible(body) => Pin::new(body).poll_frame(cx),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
@@ -105,6 +110,7 @@ impl HttpBody for Body {
             Inner::Empty => true,
             Inner::Whole(_) => false,
             Inner::Received(body) => body.is_end_stream(),
+            Inner::Uploaded(body) => body.is_end_stream(),
             Inner::Audible(body) => body.is_end_stream(),
             Inner::Boxed(body) => body.is_end_stream(),
         }
@@ -115,6 +121,7 @@ impl HttpBody for Body {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Received(body) => body.size_hint(),
+            Inner::Uploaded(body) => body.size_hint(),
             Inner::Audible(body) => body.size_hint(),
             Inner::Boxed(body) => body.size_hint(),
         }
@@ -124,6 +131,12 @@ impl HttpBody for Body {
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Self {
         Self(Inner::Received(body))
+    }
+}
+
+impl From<Upload> for Body {
+    fn from(body: Upload) -> Self {
+        Self(Inner::Uploaded(body))
     }
 }
 
@@ -167,6 +180,7 @@ impl fmt::Debug for Body {
             Inner::Empty => "Body::Empty",
             Inner::Whole(_) => "Body::Whole(..)",
             Inner::Received(_) => "Body::Received(..)",
+            Inner::Uploaded(_) => "Body::Uploaded(..)",
             Inner::Audible(_) => "Body::Audible(..)",
             Inner::Boxed(_) => "Body::Boxed(..)",
         })

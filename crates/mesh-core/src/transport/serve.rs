@@ -20,6 +20,7 @@ use tower_service::Service;
 use super::activity::{Activity, Http, InFlight, Watched};
 use super::connections::Ticket;
 use super::limits::Limits;
+use super::upload::Upload;
 use crate::{Body, BoxError};
 
 /// Streams reset by the client before we took them, beyond which the connection ends (CVE-2023-44487).
@@ -126,9 +127,10 @@ where
     type Future = DispatchFuture<Oneshot<S, Request<Body>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let request = request.map(|body| Body::from(Upload::new(body)));
         DispatchFuture {
             in_flight: Some(InFlight::begin(&self.activity, self.http)),
-            response: self.stack.clone().oneshot(request.map(Body::from)),
+            response: self.stack.clone().oneshot(request),
         }
     }
 }

@@ -112,6 +112,35 @@ async fn z11_forged_identity_headers_never_reach_the_application() {
 }
 
 #[tokio::test]
+async fn z11_a_trailer_names_nobody_either() {
+    let house = House::serve(tower::service_fn(|request: Request<Body>| async {
+        let read = request.into_body().collect().await?;
+        let names = read.trailers().into_iter().flat_map(http::HeaderMap::keys);
+        let names: Vec<_> = names.map(http::HeaderName::as_str).collect();
+        Ok::<_, BoxError>(Response::new(Body::from(names.join(" "))))
+    }));
+    house.govern(vec![ClientPlan::Anyone]);
+    let mut trailers = http::HeaderMap::new();
+    for name in [
+        "x-mesh-client-id",
+        "l5d-client-id",
+        "x-forwarded-client-cert",
+        "x-kept",
+    ] {
+        trailers.insert(name, "admin".parse().expect("a value"));
+    }
+    let frames = [
+        Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"a"))),
+        Ok(http_body::Frame::trailers(trailers)),
+    ];
+    let body = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+    let mut client = house.http2().await;
+    let request = get("/").body(Body::new(body)).expect("a request");
+    let response = client.send_request(request).await.expect("an answer");
+    assert_eq!(text(response).await, "x-kept");
+}
+
+#[tokio::test]
 async fn a_policy_that_changes_holds_for_the_next_request_of_a_connection() {
     let house = House::serve(echo());
     house.govern(vec![ClientPlan::Anyone]);
