@@ -142,6 +142,8 @@ async fn a_watch_resumes_where_it_stopped() {
     let resumed = watch_request(wanted.clone(), Some(stood.clone()));
     let mut second = discovery.watch(&web, &resumed).await;
     assert!(!second.reset);
+    let half_told = second.news().await;
+    assert_eq!(half_told.cursor, stood, "half told is not told");
     let (put, gone) = second.endpoints().await;
     assert_eq!((put, gone.len()), (vec!["shop/api/b".to_owned()], 0));
 
