@@ -18,24 +18,25 @@ use crate::inbound::Policy;
 use crate::peer::Peer;
 use crate::{Body, BoxError};
 
-/// Enforces one policy; inside a listener's stack, the policy of the listener.
+/// Enforces one policy, also inside a server whose listener has enforced its own.
 #[derive(Clone, Debug)]
 pub struct AuthorizeLayer {
-    policy: Arc<Policy>,
+    /// `None` is the listener's own step, which relies on the ruling of the connection.
+    policy: Option<Arc<Policy>>,
 }
 
 impl AuthorizeLayer {
     /// Enforces `policy` on requests that carry a [`Peer`].
     #[must_use]
     pub const fn new(policy: Arc<Policy>) -> Self {
-        Self { policy }
+        Self {
+            policy: Some(policy),
+        }
     }
-}
 
-impl AuthorizeLayer {
     /// Enforces the ruling that each request carries; one without is refused.
-    pub(crate) fn by_ruling() -> Self {
-        Self::new(Arc::new(Policy::Awaited))
+    pub(crate) const fn by_ruling() -> Self {
+        Self { policy: None }
     }
 }
 
@@ -45,7 +46,7 @@ impl<S> Layer<S> for AuthorizeLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Authorize {
             inner,
-            policy: Arc::clone(&self.policy),
+            policy: self.policy.clone(),
         }
     }
 }
@@ -54,16 +55,16 @@ impl<S> Layer<S> for AuthorizeLayer {
 #[derive(Clone, Debug)]
 pub struct Authorize<S> {
     inner: S,
-    policy: Arc<Policy>,
+    policy: Option<Arc<Policy>>,
 }
 
 impl<S> Authorize<S> {
     fn check(&self, request: &Request<Body>) -> Result<(), Refused> {
         let peer = request.extensions().get::<Peer>();
         let peer = peer.ok_or(Refused::NoPeer)?;
-        match peer.ruling() {
-            Some(ruling) => ruling.check(),
-            None => self.policy.admit(peer).map(|_| ()),
+        match &self.policy {
+            Some(policy) => policy.admit(peer).map(drop),
+            None => peer.ruling().ok_or(Refused::NoPolicy)?.check(),
         }
     }
 }

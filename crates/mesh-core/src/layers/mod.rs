@@ -1,7 +1,8 @@
 //! The steps of the stacks: one middleware, one module, each usable alone.
 //!
 //! Their order is written in [`crate::inbound`] and `crate::outbound`. Inside a
-//! stack, what a request carries of its own wins over a layer's configuration.
+//! stack, what a request carries of its own wins over a layer's configuration; only a
+//! policy given to [`authorize`] always holds.
 
 pub mod answer;
 pub mod authorize;

@@ -16,6 +16,22 @@ async fn z01_a_server_that_authorizes_nobody_lets_nobody_in() {
 }
 
 #[tokio::test]
+async fn z01_a_policy_of_the_applications_own_holds_beside_the_listeners() {
+    let answers =
+        || tower::service_fn(|_| async { Ok::<_, BoxError>(Response::new(Body::empty())) });
+    for (own, status) in [(Vec::new(), 403), (vec![ClientPlan::Anyone], 200)] {
+        let own = Arc::new(Policy::compile(&plan(own)));
+        let app = tower_layer::Layer::layer(&AuthorizeLayer::new(own), answers());
+        let house = House::serve(app);
+        house.govern(vec![ClientPlan::Anyone]);
+        let mut client = house.http1().await;
+        let request = get("/").body(Body::empty()).expect("a request");
+        let response = client.send_request(request).await.expect("an answer");
+        assert_eq!(response.status(), status);
+    }
+}
+
+#[tokio::test]
 async fn a_listener_without_a_policy_is_closed() {
     let house = House::serve(echo());
     let mut client = house.http1().await;
