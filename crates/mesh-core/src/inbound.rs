@@ -14,6 +14,7 @@
 //!  filters   (nothing yet)
 //!  limit     (nothing yet, but for silent request bodies)
 //!  fault     (nothing yet)
+//!  readiness waits for a busy application, until the deadline
 //!    ▼
 //!  the application
 //! ```
@@ -41,6 +42,7 @@ use crate::layers::inbound_context::InboundContextLayer;
 use crate::layers::inbound_observe::InboundObserveLayer;
 use crate::layers::panic::CatchPanicLayer;
 use crate::layers::peer::PeerLayer;
+use crate::layers::readiness::ReadinessLayer;
 use crate::{Body, BoxError, Peer};
 
 pub use listener::{InboundState, serve};
@@ -86,6 +88,7 @@ where
         .layer(filters)
         .layer(limit)
         .layer(fault)
+        .layer(ReadinessLayer)
         .service(
             app.map_response(|response: Response<B>| response.map(Body::new))
                 .map_err(Into::into),

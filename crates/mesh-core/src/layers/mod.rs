@@ -15,6 +15,7 @@ pub mod inbound_context;
 pub mod inbound_observe;
 pub mod panic;
 pub mod peer;
+pub mod readiness;
 pub mod route;
 pub mod split;
 pub mod timeout;

@@ -1,9 +1,11 @@
 //! Clients that take their time (H07), on a clock that jumps.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::*;
 
@@ -187,4 +189,42 @@ async fn a_client_that_never_says_goodbye_does_not_hold_up_a_drain() {
         "{:?}",
         started.elapsed()
     );
+}
+
+/// An application that takes 20 s to be ready, anew for each request.
+#[derive(Default)]
+struct Busy(Option<Pin<Box<Sleep>>>);
+
+impl Clone for Busy {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl Service<Request<Body>> for Busy {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Response<Body>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        let wait = || Box::pin(sleep(Duration::from_secs(20)));
+        self.0.get_or_insert_with(wait).as_mut().poll(cx).map(Ok)
+    }
+
+    fn call(&mut self, _: Request<Body>) -> Self::Future {
+        std::future::ready(Ok(Response::new(Body::empty())))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn z02_a_denied_stranger_does_not_wait_for_a_busy_application() {
+    let house = House::serve(Busy::default());
+    for (clients, status, seconds) in [(vec![], 403, 0), (vec![ClientPlan::Anyone], 200, 20)] {
+        house.govern(clients);
+        let started = Instant::now();
+        let request = get("/").body(Body::empty()).expect("a request");
+        let response = house.http1().await.send_request(request).await;
+        assert_eq!(response.expect("an answer").status(), status);
+        assert_eq!(started.elapsed(), Duration::from_secs(seconds));
+    }
 }
