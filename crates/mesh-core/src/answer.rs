@@ -206,9 +206,14 @@ pub fn respond(
         Audience::Application => error.to_string(),
         Audience::Stranger | Audience::Peer => String::new(),
     };
+    let message = match audience {
+        Audience::Application => Some(text.as_str()),
+        Audience::Peer => Some(cause.reason()),
+        Audience::Stranger => None,
+    };
     let mut response = match protocol {
+        Protocol::Grpc => trailers_only(cause, message),
         Protocol::Http => plain(cause, text),
-        Protocol::Grpc => trailers_only(cause, &text),
     };
     let headers = response.headers_mut();
     if audience != Audience::Stranger {
@@ -228,17 +233,14 @@ fn plain(cause: Cause, text: String) -> Response<Body> {
     response
 }
 
-fn trailers_only(cause: Cause, text: &str) -> Response<Body> {
+fn trailers_only(cause: Cause, message: Option<&str>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
     headers.insert(GRPC_STATUS, HeaderValue::from(cause.grpc_code()));
-    let message = if text.is_empty() {
-        cause.reason()
-    } else {
-        text
-    };
-    if let Ok(message) = HeaderValue::try_from(percent_encode(message)) {
+    // What is escaped is a valid value.
+    let escaped = message.map(|message| HeaderValue::try_from(percent_encode(message)));
+    if let Some(Ok(message)) = escaped {
         headers.insert(GRPC_MESSAGE, message);
     }
     response
@@ -311,6 +313,16 @@ mod tests {
         assert_eq!(answer.headers()["grpc-status"], "4");
         assert_eq!(answer.headers()["content-type"], "application/grpc");
         assert_eq!(answer.headers()["x-mesh-error"], "late");
+        assert_eq!(answer.headers()["grpc-message"], "late");
+    }
+
+    #[test]
+    fn a_stranger_who_calls_by_grpc_learns_the_code_and_nothing_else() {
+        let answer = respond(&Late, Protocol::Grpc, Audience::Stranger);
+        assert_eq!(answer.headers()["grpc-status"], "4");
+        let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "grpc-status"]);
     }
 
     #[test]
