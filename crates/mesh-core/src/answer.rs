@@ -182,13 +182,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol of a message with these headers: gRPC by the prefix of its content type.
+    /// The protocol of a message with these headers: gRPC by its content type, which is
+    /// `application/grpc`, alone or with a format (`+proto`) or parameters (`;`).
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let grpc = headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()));
-        if grpc { Self::Grpc } else { Self::Http }
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        match kind.and_then(|kind| kind.strip_prefix(GRPC.as_bytes())) {
+            Some([] | [b'+' | b';', ..]) => Self::Grpc,
+            Some(_) | None => Self::Http,
+        }
     }
 }
 
@@ -323,6 +325,21 @@ mod tests {
         let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["content-type", "grpc-status"]);
+    }
+
+    #[test]
+    fn grpc_is_known_by_the_whole_word() {
+        let of = |kind| {
+            let kind = HeaderValue::from_static(kind);
+            Protocol::of(&HeaderMap::from_iter([(CONTENT_TYPE, kind)]))
+        };
+        let parameter = "application/grpc;charset=utf-8";
+        for grpc in [GRPC, "application/grpc+proto", parameter] {
+            assert_eq!(of(grpc), Protocol::Grpc, "{grpc}");
+        }
+        for other in ["application/grpcfoo", "application/grpc-web", "text/plain"] {
+            assert_eq!(of(other), Protocol::Http, "{other}");
+        }
     }
 
     #[test]

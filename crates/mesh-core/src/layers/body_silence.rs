@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
@@ -22,7 +22,8 @@ use crate::answer::{Cause, Caused, Protocol};
 use crate::peer::Peer;
 use crate::{Body, BoxError};
 
-/// Limits the silence of request bodies; never of gRPC calls, which are silent by design.
+/// Limits the silence of request bodies; never of gRPC calls (by HTTP/2 and POST, as gRPC
+/// wants it), which are silent by design.
 #[derive(Clone, Copy, Debug)]
 pub struct BodySilenceLayer {
     limit: Option<Duration>,
@@ -71,8 +72,7 @@ where
         let peer = request.extensions().get::<Peer>();
         let ruling = peer.and_then(Peer::ruling);
         let limit = ruling.map_or(self.limit, |ruling| ruling.body_silence(self.limit));
-        let exempt =
-            request.body().is_end_stream() || Protocol::of(request.headers()) == Protocol::Grpc;
+        let exempt = request.body().is_end_stream() || is_grpc_call(&request);
         match limit.filter(|_| !exempt) {
             None => LimitSilenceFuture {
                 response: self.inner.call(request),
@@ -92,6 +92,13 @@ where
             }
         }
     }
+}
+
+/// Whether a request is one that a gRPC client makes: more than a header that anybody may set.
+fn is_grpc_call(request: &Request<Body>) -> bool {
+    request.version() == Version::HTTP_2
+        && request.method() == Method::POST
+        && Protocol::of(request.headers()) == Protocol::Grpc
 }
 
 #[derive(Debug)]
@@ -223,25 +230,24 @@ mod tests {
     }
 
     /// Like a handler that makes its own answer of a broken body.
-    async fn post(body: Body, grpc: bool) -> Result<Response<Body>, BoxError> {
+    async fn post(body: Body, version: Version, kind: &str) -> Result<Response<Body>, BoxError> {
         let handler = service_fn(|request: Request<Body>| async {
             let read = request.into_body().collect().await;
             let status = if read.is_ok() { 200 } else { 400 };
             Ok::<_, BoxError>(Response::builder().status(status).body(Body::empty())?)
         });
         let layer = BodySilenceLayer::new(Some(Duration::from_secs(30)));
-        let mut request = Request::new(body);
-        if grpc {
-            let grpc = http::HeaderValue::from_static("application/grpc+proto");
-            request.headers_mut().insert("content-type", grpc);
-        }
-        layer.layer(handler).oneshot(request).await
+        let request = Request::post("/")
+            .version(version)
+            .header("content-type", kind);
+        layer.layer(handler).oneshot(request.body(body)?).await
     }
 
     #[tokio::test(start_paused = true)]
     async fn h07_a_body_that_is_silent_for_30_seconds_fails_the_request() {
         let started = Instant::now();
-        let result = post(dripping(Duration::from_secs(3600)), false).await;
+        let hourly = dripping(Duration::from_secs(3600));
+        let result = post(hourly, Version::HTTP_2, "text/plain").await;
         assert!(result.expect_err("it is silent").is::<BodySilent>());
         assert_eq!(started.elapsed(), Duration::from_secs(30));
     }
@@ -249,14 +255,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn h07_a_slow_body_that_goes_on_is_read_to_its_end() {
         let started = Instant::now();
-        let response = post(dripping(Duration::from_secs(29)), false).await;
+        let slow = dripping(Duration::from_secs(29));
+        let response = post(slow, Version::HTTP_2, "text/plain").await;
         assert_eq!(response.expect("it is read").status(), 200);
         assert_eq!(started.elapsed(), Duration::from_secs(4 * 29));
     }
 
     #[tokio::test(start_paused = true)]
     async fn h07_a_grpc_stream_may_be_silent() {
-        let response = post(dripping(Duration::from_secs(3600)), true).await;
+        let hourly = dripping(Duration::from_secs(3600));
+        let response = post(hourly, Version::HTTP_2, "application/grpc+proto").await;
         assert_eq!(response.expect("it is read").status(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn h07_a_header_alone_makes_no_grpc_stream() {
+        for (version, kind) in [
+            (Version::HTTP_11, "application/grpc"),
+            (Version::HTTP_2, "application/grpcfoo"),
+        ] {
+            let result = post(dripping(Duration::from_secs(3600)), version, kind).await;
+            assert!(result.expect_err("it is silent").is::<BodySilent>());
+        }
     }
 }

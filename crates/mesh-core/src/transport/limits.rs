@@ -23,7 +23,7 @@ pub struct Limits {
     /// a sixth. Too short cuts slow networks; too long lets one byte per second occupy connections.
     pub header: Duration,
     /// How long a request body may be silent while the handler waits for it, 30 s by default;
-    /// `None` waits for ever. Off for gRPC, whose streams are silent by design, and where the
+    /// `None` waits for ever. Off for gRPC (by HTTP/2 and POST), whose streams are silent by design, and where the
     /// inbound plan says so. The request is answered 408 if it has no response yet.
     pub body_silence: Option<Duration>,
     /// How long a connection may live with no request in flight, 5 min by default, found late by
