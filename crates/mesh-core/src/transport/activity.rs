@@ -34,6 +34,10 @@ pub(crate) struct Activity {
     begun: AtomicU32,
     /// The number of the head being read, shifted left; odd while it is unfinished.
     head: AtomicU64,
+    /// Writes that went on, modulo 2^32.
+    written: AtomicU32,
+    /// Whether the last write has to wait for the client.
+    blocked: AtomicBool,
     end: AtomicBool,
     waker: AtomicWaker,
 }
@@ -45,6 +49,8 @@ pub(crate) struct Glance {
     pub(crate) in_flight: u32,
     pub(crate) begun: u32,
     pub(crate) head: u64,
+    pub(crate) written: u32,
+    pub(crate) blocked: bool,
 }
 
 impl Glance {
@@ -61,11 +67,34 @@ impl Activity {
             in_flight: self.in_flight.load(Ordering::Relaxed),
             begun: self.begun.load(Ordering::Relaxed),
             head: self.head.load(Ordering::Relaxed),
+            written: self.written.load(Ordering::Relaxed),
+            blocked: self.blocked.load(Ordering::Relaxed),
         }
     }
 
     pub(crate) fn serves(&self) {
         self.serving.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes what became of a write.
+    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            self.written.fetch_add(1, Ordering::Relaxed);
+        }
+        self.blocked.store(polled.is_pending(), Ordering::Relaxed);
+        polled
+    }
+
+    /// Notes what became of a flush, which goes on only if it had to wait before.
+    fn flushed(&self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        let waited = self.blocked.load(Ordering::Relaxed);
+        if waited && polled.is_ready() {
+            self.written.fetch_add(1, Ordering::Relaxed);
+        }
+        if waited != polled.is_pending() {
+            self.blocked.store(polled.is_pending(), Ordering::Relaxed);
+        }
+        polled
     }
 
     /// Tells the connection to finish what is in flight and close.
@@ -111,7 +140,7 @@ enum Heads {
 }
 
 pin_project! {
-    /// A stream whose incoming bytes are noted in an [`Activity`].
+    /// A stream whose bytes, in and out, are noted in an [`Activity`].
     #[derive(Debug)]
     pub(crate) struct Watched<IO> {
         #[pin]
@@ -173,15 +202,18 @@ impl<IO: AsyncWrite> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write(cx, bytes)
+        let this = self.project();
+        this.activity.wrote(this.io.poll_write(cx, bytes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_flush(cx)
+        let this = self.project();
+        this.activity.flushed(this.io.poll_flush(cx))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().io.poll_shutdown(cx)
+        let this = self.project();
+        this.activity.flushed(this.io.poll_shutdown(cx))
     }
 
     fn poll_write_vectored(
@@ -189,7 +221,8 @@ impl<IO: AsyncWrite> AsyncWrite for Watched<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().io.poll_write_vectored(cx, slices)
+        let this = self.project();
+        this.activity.wrote(this.io.poll_write_vectored(cx, slices))
     }
 
     fn is_write_vectored(&self) -> bool {

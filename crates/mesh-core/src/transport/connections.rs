@@ -15,7 +15,8 @@ use super::activity::Activity;
 use super::limits::Limits;
 use super::seen::{Fate, Patience, Seen};
 
-/// How long a connection without a request may take to close once it drains.
+/// How long a connection without a request, and without a word to write, may take to close once
+/// it drains.
 ///
 /// HTTP/2 waits for the client's word before it closes, and a client that is gone has none.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -98,6 +99,8 @@ impl Connections {
             } else {
                 self.limits.idle
             },
+            unread: self.limits.unread,
+            draining: living.draining,
         };
         for tracked in living.by_id.values_mut() {
             let glance = tracked.activity.glance();

@@ -30,6 +30,10 @@ pub struct Limits {
     /// at most a sixth of `header`. Too short makes clients reconnect; too long keeps
     /// memory for clients that went away without a word.
     pub idle: Duration,
+    /// How long a response may wait for its client to read any of it, 1 min by default, found
+    /// late by at most a sixth of `header`. Too short cuts slow readers; too long keeps memory,
+    /// and a handler's resources, for clients that never read.
+    pub unread: Duration,
     /// How long a drain waits for requests in flight, 120 s by default, then cuts them.
     pub drain: Duration,
     /// Requests at once on one HTTP/2 connection, 200 by default. Too low makes the client open
@@ -48,6 +52,7 @@ impl Default for Limits {
             header: Duration::from_secs(30),
             body_silence: Some(Duration::from_secs(30)),
             idle: Duration::from_secs(5 * 60),
+            unread: Duration::from_secs(60),
             drain: Duration::from_secs(120),
             streams: 200,
             header_list_bytes: 16 * 1024,

@@ -14,6 +14,8 @@ pub(super) struct Seen {
     head_since: Instant,
     /// Since when no request has been in flight.
     quiet_since: Instant,
+    /// Since when the client has read nothing of what waits for it.
+    unread_since: Instant,
     ending: bool,
 }
 
@@ -24,6 +26,10 @@ pub(super) struct Patience {
     pub(super) head: Duration,
     /// For the next request.
     pub(super) rest: Duration,
+    /// For the client to read.
+    pub(super) unread: Duration,
+    /// Whether no request is waited for, so that all that is written is the rest of an answer.
+    pub(super) draining: bool,
 }
 
 /// What is to become of a connection.
@@ -40,6 +46,7 @@ impl Seen {
             glance,
             head_since: now,
             quiet_since: now,
+            unread_since: now,
             ending: false,
         }
     }
@@ -49,7 +56,13 @@ impl Seen {
         if !before.serving || before.head != glance.head {
             self.head_since = now;
         }
-        let quiet = before.in_flight == 0 && glance.in_flight == 0 && before.begun == glance.begun;
+        let written = before.written != glance.written;
+        if !(before.blocked && glance.blocked) || written {
+            self.unread_since = now;
+        }
+        let idle = before.in_flight == 0 && glance.in_flight == 0 && before.begun == glance.begun;
+        // hyper may hold the rest of an answer whose body has ended.
+        let quiet = idle && !glance.blocked && !(patience.draining && written);
         if !before.serving || !quiet {
             self.quiet_since = now;
             self.ending = false;
@@ -59,7 +72,8 @@ impl Seen {
             return Fate::Keep;
         }
         let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
-        if glance.in_head() && past(self.head_since, patience.head) {
+        let unread = glance.blocked && past(self.unread_since, patience.unread);
+        if unread || glance.in_head() && past(self.head_since, patience.head) {
             Fate::Cut
         } else if past(self.quiet_since, patience.rest) {
             // A client that is gone does not answer a farewell: the second time is without one.
@@ -84,6 +98,8 @@ mod tests {
             in_flight: 0,
             begun: 0,
             head: 0,
+            written: 0,
+            blocked: false,
         }
     }
 
@@ -93,10 +109,12 @@ mod tests {
         let mut seen = Seen::new(looks[0].1, start);
         let judge = |&(seconds, glance)| {
             let now = start + Duration::from_secs(seconds);
-            let Limits { header, idle, .. } = Limits::default();
+            let limits = Limits::default();
             let patience = Patience {
-                head: header,
-                rest: idle,
+                head: limits.header,
+                rest: limits.idle,
+                unread: limits.unread,
+                draining: false,
             };
             seen.judge(glance, now, patience)
         };
@@ -134,6 +152,19 @@ mod tests {
             (305, glance()),
         ]);
         assert_eq!(seen[1..], [Fate::Keep, Fate::End, Fate::Cut]);
+    }
+
+    #[test]
+    fn h07_an_answer_may_be_unread_for_a_minute_and_slow_reading_takes_any_time() {
+        let blocked = |written| Glance {
+            blocked: true,
+            written,
+            ..glance()
+        };
+        let seen = fates(&[(0, blocked(1)), (59, blocked(1)), (60, blocked(1))]);
+        assert_eq!(seen[1..], [Fate::Keep, Fate::Cut]);
+        let seen = fates(&[(0, blocked(1)), (59, blocked(2)), (3600, blocked(3))]);
+        assert_eq!(seen[1..], [Fate::Keep, Fate::Keep]);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::ServiceExt;
@@ -27,6 +28,11 @@ use crate::{Body, BoxError};
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we reset for the client's errors, beyond which the connection ends.
 const MAX_ERROR_RESETS: usize = 1024;
+
+/// How long an HTTP/2 client may be silent before it is asked whether it is there.
+const PING_AFTER: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const PING_ANSWER: Duration = Duration::from_secs(20);
 
 /// Serves `stack` on `io` until the connection ends, is told to, or breaks.
 ///
@@ -85,6 +91,9 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_AFTER)
+        .keep_alive_timeout(PING_ANSWER)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(limits.header_list_bytes)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)

@@ -3,6 +3,7 @@
 mod plaintext;
 mod slow;
 mod tls;
+mod writes;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
