@@ -1,6 +1,6 @@
 //! Instructions per request by callgrind: two runs of different length, their difference over the requests between.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
@@ -19,6 +19,9 @@ pub struct Options {
     /// Requests of the longer run.
     #[arg(long, default_value_t = 4_000)]
     long: u64,
+    /// Keep callgrind's files of the mesh's longer HTTP/2 run here, for `callgrind_annotate`.
+    #[arg(long)]
+    keep: Option<PathBuf>,
 }
 
 /// Prints one row per protocol.
@@ -63,8 +66,10 @@ async fn per_request(
     side: Side,
     cell: Cell,
 ) -> Result<[i64; 2], BoxError> {
-    let short = count(world, side, cell, options.short).await?;
-    let long = count(world, side, cell, options.long).await?;
+    let short = count(world, side, cell, options.short, None).await?;
+    let wanted = side == Side::Mesh && cell.protocol == Protocol::Http2;
+    let keep = options.keep.as_deref().filter(|_| wanted);
+    let long = count(world, side, cell, options.long, keep).await?;
     let between = i64::try_from(options.long - options.short)?;
     Ok([
         (long[0] - short[0]) / between,
@@ -73,7 +78,13 @@ async fn per_request(
 }
 
 /// Instructions of client and server in a run of `requests`.
-async fn count(world: &World, side: Side, cell: Cell, requests: u64) -> Result<[i64; 2], BoxError> {
+async fn count(
+    world: &World,
+    side: Side,
+    cell: Cell,
+    requests: u64,
+    keep: Option<&Path>,
+) -> Result<[i64; 2], BoxError> {
     let folder = tempfile::tempdir()?;
     let files = [folder.path().join("client"), folder.path().join("server")];
     let mut command = under_callgrind(&files[1])?;
@@ -104,6 +115,13 @@ async fn count(world: &World, side: Side, cell: Cell, requests: u64) -> Result<[
     let outcome: Outcome = process::finish(command).await?;
     assert_eq!(outcome.requests, requests, "every request was answered");
     server.stop().await?;
+    if let Some(keep) = keep {
+        std::fs::create_dir_all(keep)?;
+        for file in &files {
+            let name = file.file_name().ok_or("a file has a name")?;
+            std::fs::copy(file, keep.join(name))?;
+        }
+    }
     Ok([total(&files[0])?, total(&files[1])?])
 }
 

@@ -28,7 +28,7 @@ pub(crate) async fn is_missing() -> bool {
         .await
         .is_ok();
     assert!(
-        found || std::env::var("MESH_CHECK").as_deref() != Ok("full"),
+        found || std::env::var("CHECK_FORM").as_deref() != Ok("full"),
         "openssl is missing: install Debian's package openssl"
     );
     if !found {
