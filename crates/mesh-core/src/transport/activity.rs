@@ -110,7 +110,8 @@ impl Activity {
     }
 }
 
-/// A request in flight, from its head to the end of its response.
+/// A request in flight, from its head to the end of its response and of its own body: each
+/// half holds a clone.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<Activity>);
 
@@ -123,6 +124,13 @@ impl InFlight {
             activity.head.store(finished, Ordering::Relaxed);
         }
         Self(Arc::clone(activity))
+    }
+}
+
+impl Clone for InFlight {
+    fn clone(&self) -> Self {
+        self.0.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&self.0))
     }
 }
 

@@ -136,9 +136,10 @@ where
     type Future = DispatchFuture<Oneshot<S, Request<Body>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let request = request.map(|body| Body::from(Upload::new(body)));
+        let in_flight = InFlight::begin(&self.activity, self.http);
+        let request = request.map(|body| Body::from(Upload::new(body, &in_flight)));
         DispatchFuture {
-            in_flight: Some(InFlight::begin(&self.activity, self.http)),
+            in_flight: Some(in_flight),
             response: self.stack.clone().oneshot(request),
         }
     }

@@ -228,3 +228,28 @@ async fn z02_a_denied_stranger_does_not_wait_for_a_busy_application() {
         assert_eq!(started.elapsed(), Duration::from_secs(seconds));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_waits_for_an_upload_whose_response_has_ended() {
+    let (told, mut uploads) = mpsc::channel(1);
+    let mut house = House::serve(tower::service_fn(move |request: Request<Body>| {
+        let told = told.clone();
+        tokio::spawn(async move {
+            let read = request.into_body().collect().await;
+            told.send(read.map(|read| read.to_bytes().len()).ok()).await
+        });
+        async { Ok::<_, Infallible>(Response::new(Body::from("taken"))) }
+    }));
+    house.govern(vec![ClientPlan::Anyone]);
+    let mut pipe = house.connect().await;
+    let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 50\r\n\r\n";
+    pipe.write_all(head).await.expect("the pipe is open");
+    assert!(pipe.read(&mut [0; 1024]).await.expect("an answer") > 0);
+    house.shut_down();
+    for _ in 0..50 {
+        sleep(Duration::from_secs(1)).await;
+        pipe.write_all(b"x").await.expect("the pipe is open");
+    }
+    assert_eq!(uploads.recv().await, Some(Some(50)));
+    house.task.await.expect("no panic");
+}
