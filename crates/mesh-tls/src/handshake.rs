@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mesh_policy::identity::Identity;
+use rustls::server::Acceptor;
 use rustls::{CipherSuite, ClientConfig, CommonState, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{DnsName, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, client, server};
 
 use crate::config::Alpn;
 use crate::leaf::Leaf;
@@ -46,9 +47,49 @@ pub async fn accept<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = TlsAcceptor::from(config).accept(stream).await?;
-    let facts = TlsFacts::read(stream.get_ref().1)?;
-    Ok((stream, facts))
+    hello(stream).await?.accept(config).await
+}
+
+/// Reads all that a client says before it is answered, which takes next to no work.
+///
+/// # Errors
+///
+/// [`HandshakeRefused::Tls`] of what is no TLS, and [`HandshakeRefused::Io`].
+pub async fn hello<IO>(stream: IO) -> Result<Hello<IO>, HandshakeRefused>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    Ok(Hello(
+        LazyConfigAcceptor::new(Acceptor::default(), stream).await?,
+    ))
+}
+
+/// A client that has said hello and waits for the answer.
+pub struct Hello<IO>(StartHandshake<IO>);
+
+impl<IO> Hello<IO>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Accepts the client, as [`accept`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`].
+    pub async fn accept(
+        self,
+        config: Arc<ServerConfig>,
+    ) -> Result<(server::TlsStream<IO>, TlsFacts), HandshakeRefused> {
+        let stream = self.0.into_stream(config).await?;
+        let facts = TlsFacts::read(stream.get_ref().1)?;
+        Ok((stream, facts))
+    }
+}
+
+impl<IO> std::fmt::Debug for Hello<IO> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hello").finish_non_exhaustive()
+    }
 }
 
 /// Connects to the server that `config` expects.

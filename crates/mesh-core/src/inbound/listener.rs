@@ -143,7 +143,7 @@ impl<A> Served<A> {
     fn demand(&self) -> Demand {
         Demand {
             mode: self.mode,
-            credentials: self.credentials.load_full(),
+            credentials: Arc::clone(&self.credentials),
             limit: self.docket.limits().handshake,
         }
     }

@@ -13,7 +13,8 @@ pub struct Limits {
     /// turns to another endpoint. Too low refuses real clients; beyond the process's limit of
     /// open files the operating system refuses instead, and accepting pauses.
     pub connections: usize,
-    /// TLS handshakes at once, 512 by default; later ones wait within `handshake`. Too low makes
+    /// TLS handshakes at once, 512 by default, of clients whose hello is read, for at most 3 s
+    /// each; later ones wait within `handshake`. Too low makes
     /// a burst of clients wait; too high lets a flood of handshakes take every core.
     pub handshakes: usize,
     /// From accept to the end of the handshake, first byte included, 10 s by default. Too short

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use mesh_tls::config::Alpn;
 use mesh_tls::handshake::{self, HandshakeRefused, TlsFacts};
 use rustls::ServerConfig;
@@ -17,6 +18,9 @@ use crate::config::Inbound;
 
 /// The first byte of a TLS connection: a record of type handshake (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
+
+/// How long a client may hold one of the turns: a round trip, with packets lost.
+const TURN: Duration = Duration::from_secs(3);
 
 /// A connection whose protocol is known.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub(crate) enum Secured<IO> {
 #[derive(Debug)]
 pub(crate) struct Demand {
     pub(crate) mode: Inbound,
-    pub(crate) credentials: Arc<ServerConfig>,
+    pub(crate) credentials: Arc<ArcSwap<ServerConfig>>,
     pub(crate) limit: Duration,
 }
 
@@ -97,11 +101,14 @@ where
     match (first, demand.mode) {
         (None, _) => Err(Unsecured::Closed),
         (Some(TLS_HANDSHAKE), _) => {
-            // A client that says nothing waits before this, so it takes no one else's turn.
+            // A client that is silent waits before this, so it takes no one else's turn.
+            let hello = handshake::hello(stream).await.map_err(Unsecured::Refused)?;
             let _turn = handshakes.acquire().await;
-            let (stream, facts) = handshake::accept(stream, demand.credentials)
-                .await
-                .map_err(Unsecured::Refused)?;
+            // Only now: a root that was removed during the wait counts no more.
+            let accept = hello.accept(demand.credentials.load_full());
+            let accepted = tokio::time::timeout(TURN, accept).await;
+            let accepted = accepted.map_err(|_| Unsecured::Slow { limit: TURN })?;
+            let (stream, facts) = accepted.map_err(Unsecured::Refused)?;
             let http = match facts.alpn {
                 Alpn::Http2 => Http::Two,
                 Alpn::Http1 => Http::One,

@@ -13,6 +13,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
 
 use super::*;
 use crate::peer::Peer;
@@ -263,25 +264,60 @@ async fn new_credentials_hold_for_the_next_handshake_and_old_connections_live() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_stops_in_its_handshake_keeps_nobody_waiting_for_long() {
+async fn t26_a_client_that_stops_in_its_handshake_keeps_nobody_waiting_for_long() {
     let authority = Authority::new();
     let mut state = state(authority.server(API), Inbound::Strict);
     state.limits.handshakes = 1;
     let house = House::with(echo(), state);
     house.govern(vec![ClientPlan::Anyone]);
-    // Silent clients take no turn, however many they are.
-    let _silent = (house.connect().await, house.connect().await);
+    // Silent clients take no turn, however many they are and wherever in their hello they stop.
+    let mut stopped = house.connect().await;
+    let some_of_a_hello = [0x16, 3, 1];
+    stopped
+        .write_all(&some_of_a_hello)
+        .await
+        .expect("the pipe is open");
+    let _silent = (house.connect().await, stopped);
+    let started = Instant::now();
     let mut member = http1_over(&house, authority.client(Alpn::Http1)).await;
     let response = member.send_request(ask()).await.expect("an answer");
     assert_eq!(response.status(), 200);
-    // One that stops in the middle holds the only turn until its time is up.
-    let mut stopped = house.connect().await;
-    stopped
-        .write_all(&[0x16, 3, 1])
-        .await
-        .expect("the pipe is open");
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    // One that stops after it holds the only turn until its time is up.
+    let _stopped = stop_after_hello(&house).await;
+    let started = Instant::now();
     let mut patient = http1_over(&house, authority.client(Alpn::Http1)).await;
     let response = patient.send_request(ask()).await.expect("an answer");
     assert_eq!(response.status(), 200);
+    assert_eq!(started.elapsed(), Duration::from_secs(3));
+}
+
+/// A client that says a whole hello and then nothing: it holds a turn.
+async fn stop_after_hello(house: &House) -> DuplexStream {
+    let name = ServerName::try_from("mesh.invalid").expect("a name");
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(without_certificate(), name)
+        .expect("a client")
+        .write_tls(&mut hello)
+        .expect("in memory");
+    let mut pipe = house.connect().await;
+    pipe.write_all(&hello).await.expect("the pipe is open");
+    pipe.read_u8().await.expect("the server's answer");
+    pipe
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_takes_the_credentials_of_the_moment_its_turn_comes() {
+    let authority = Authority::new();
+    let mut state = state(authority.server(WEB), Inbound::Strict);
+    state.limits.handshakes = 1;
+    let credentials = Arc::clone(&state.credentials);
+    let house = House::with(echo(), state);
+    let _stopped = stop_after_hello(&house).await;
+    let waiting = house.connect().await;
+    let waiting = tokio::spawn(handshake::connect(waiting, authority.client(Alpn::Http1)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    credentials.store(authority.server(API));
+    let connected = waiting.await.expect("no panic");
+    connected.expect("the new identity is the one it expects");
 }
