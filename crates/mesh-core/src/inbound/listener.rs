@@ -180,6 +180,7 @@ where
         }
         Ok(Secured::Plain { stream, http }) => {
             let peer = Peer::plaintext(address);
+            ticket.activity().doubt(served.docket.denies(&peer));
             serve_connection(stream, http, stack(peer, &ticket), &ticket).await
         }
         Err(error) => {

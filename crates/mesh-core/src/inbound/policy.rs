@@ -34,6 +34,15 @@ pub struct Open {
     body_silence: BodySilence,
 }
 
+impl Open {
+    fn decide(&self, peer: &Peer) -> Verdict<'_> {
+        self.authorize.decide(&Client {
+            identity: peer.identity(),
+            address: peer.address().ip(),
+        })
+    }
+}
+
 /// What the plan says about silent request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodySilence {
@@ -102,11 +111,7 @@ impl Policy {
                 return by.reduce(Result::and).unwrap_or(Err(Refused::NoPolicy));
             }
         };
-        let client = Client {
-            identity: peer.identity(),
-            address: peer.address().ip(),
-        };
-        match open.authorize.decide(&client) {
+        match open.decide(peer) {
             Verdict::Allow { by } => Ok(by.clone()),
             Verdict::Audit { by } => {
                 tracing::info!(client = peer.name(), %by, "let in by audit; enforcement would refuse");
@@ -117,6 +122,16 @@ impl Policy {
                 client: peer.name(),
                 reason,
             }),
+        }
+    }
+
+    /// Whether what is understood of the policy refuses this client, whatever it asks for.
+    pub(super) fn denies(&self, peer: &Peer) -> bool {
+        match self {
+            // Both end without the client: it may be one that is let in.
+            Self::Awaited | Self::Closed { .. } => false,
+            Self::Every(policies) => policies.iter().any(|policy| policy.denies(peer)),
+            Self::Open(open) => matches!(open.decide(peer), Verdict::Deny { .. }),
         }
     }
 

@@ -86,6 +86,11 @@ impl Docket {
         &self.metrics
     }
 
+    /// Whether the policy of this moment refuses all that `peer` may ask for.
+    pub(super) fn denies(&self, peer: &Peer) -> bool {
+        self.policy.load().denies(peer)
+    }
+
     fn rule(&self, policy: Arc<Policy>, peer: &Peer) -> Ruling {
         let verdict = policy.admit(peer);
         let metrics = self.series(&policy, &verdict, peer);
@@ -201,9 +206,12 @@ impl Case {
         }
         let ruling = Arc::new(self.docket.rule(Arc::clone(&policy), &self.peer));
         let denied = matches!(ruling.verdict, Err(Refused::Denied { .. }));
-        if denied && self.peer.identity().is_none() {
-            // This request is answered, and no other one is taken from a stranger.
-            self.activity.end();
+        if self.peer.identity().is_none() {
+            self.activity.doubt(denied);
+            if denied {
+                // This request is answered, and no other one is taken from a stranger.
+                self.activity.end();
+            }
         }
         self.last.store(Some(Arc::clone(&ruling)));
         ruling

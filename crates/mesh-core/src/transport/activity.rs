@@ -29,6 +29,8 @@ pub(crate) enum Http {
 pub(crate) struct Activity {
     /// Whether the handshake is over.
     serving: AtomicBool,
+    /// Whether policy refuses whatever the client may ask for.
+    doubted: AtomicBool,
     in_flight: AtomicU32,
     /// Requests that have begun, modulo 2^32.
     begun: AtomicU32,
@@ -46,6 +48,7 @@ pub(crate) struct Activity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glance {
     pub(crate) serving: bool,
+    pub(crate) doubted: bool,
     pub(crate) in_flight: u32,
     pub(crate) begun: u32,
     pub(crate) head: u64,
@@ -64,6 +67,7 @@ impl Activity {
     pub(crate) fn glance(&self) -> Glance {
         Glance {
             serving: self.serving.load(Ordering::Relaxed),
+            doubted: self.doubted.load(Ordering::Relaxed),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             begun: self.begun.load(Ordering::Relaxed),
             head: self.head.load(Ordering::Relaxed),
@@ -74,6 +78,11 @@ impl Activity {
 
     pub(crate) fn serves(&self) {
         self.serving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client is waited for no longer than it takes to refuse it.
+    pub(crate) fn doubt(&self, doubted: bool) {
+        self.doubted.store(doubted, Ordering::Relaxed);
     }
 
     /// Notes what became of a write.

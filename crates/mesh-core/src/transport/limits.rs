@@ -29,7 +29,8 @@ pub struct Limits {
     pub body_silence: Option<Duration>,
     /// How long a connection may live with no request in flight, 5 min by default, found late by
     /// at most a sixth of `header`. Too short makes clients reconnect; too long keeps
-    /// memory for clients that went away without a word.
+    /// memory for clients that went away without a word. A plaintext client whom policy refuses
+    /// is given 10 s at most.
     pub idle: Duration,
     /// How long a response may wait for its client to read any of it, 1 min by default, found
     /// late by at most a sixth of `header`. Too short cuts slow readers; too long keeps memory,

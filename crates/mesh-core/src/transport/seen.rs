@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 use super::activity::Glance;
 
+/// How long a client whom policy refuses is waited for: as long as one in its handshake.
+const DOUBTED: Duration = Duration::from_secs(10);
+
 /// What was seen of a connection, and since when.
 #[derive(Debug)]
 pub(super) struct Seen {
@@ -71,7 +74,12 @@ impl Seen {
             // The handshake has a timer of its own.
             return Fate::Keep;
         }
-        let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
+        let most = if glance.doubted {
+            DOUBTED
+        } else {
+            Duration::MAX
+        };
+        let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit.min(most);
         let unread = glance.blocked && past(self.unread_since, patience.unread);
         if unread || glance.in_head() && past(self.head_since, patience.head) {
             Fate::Cut
@@ -95,6 +103,7 @@ mod tests {
     fn glance() -> Glance {
         Glance {
             serving: true,
+            doubted: false,
             in_flight: 0,
             begun: 0,
             head: 0,
@@ -165,6 +174,16 @@ mod tests {
         assert_eq!(seen[1..], [Fate::Keep, Fate::Cut]);
         let seen = fates(&[(0, blocked(1)), (59, blocked(2)), (3600, blocked(3))]);
         assert_eq!(seen[1..], [Fate::Keep, Fate::Keep]);
+    }
+
+    #[test]
+    fn h07_a_client_whom_policy_refuses_is_waited_for_10_seconds() {
+        let doubted = Glance {
+            doubted: true,
+            ..glance()
+        };
+        let seen = fates(&[(0, doubted), (5, doubted), (10, doubted), (15, doubted)]);
+        assert_eq!(seen[1..], [Fate::Keep, Fate::End, Fate::Cut]);
     }
 
     #[test]

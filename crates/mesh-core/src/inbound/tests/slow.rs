@@ -253,3 +253,18 @@ async fn a_drain_waits_for_an_upload_whose_response_has_ended() {
     assert_eq!(uploads.recv().await, Some(Some(50)));
     house.task.await.expect("no panic");
 }
+
+#[tokio::test(start_paused = true)]
+async fn h07_a_stranger_whom_policy_refuses_does_not_rest() {
+    const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for sent in [HTTP2, b"GET / HT"] {
+        let house = house();
+        house.govern(Vec::new());
+        let mut pipe = house.connect().await;
+        pipe.write_all(sent).await.expect("the pipe is open");
+        let started = Instant::now();
+        pipe.read_to_end(&mut Vec::new()).await.expect("an end");
+        let taken = started.elapsed();
+        assert!(is_about(taken, 10), "{taken:?}");
+    }
+}
