@@ -16,9 +16,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use metrics::Counter;
 
 use crate::BoxError;
 use crate::layers::body_silence::Audible;
+use crate::layers::panic::Guarded;
 use crate::transport::upload::Upload;
 
 /// The body of requests and responses inside the mesh's stacks.
@@ -41,6 +43,7 @@ enum Inner {
     Uploaded(Upload),
     Audible(Audible<Upload>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
+    Guarded(Guarded),
 }
 
 impl Body {
@@ -76,9 +79,20 @@ impl Body {
         match self.0 {
             Inner::Uploaded(body) => Self(Inner::Audible(Audible::new(body, limit, silent))),
             Inner::Empty | Inner::Whole(_) => self,
-            Inner::Received(_) | Inner::Audible(_) | Inner::Boxed(_) => {
+            Inner::Received(_) | Inner::Audible(_) | Inner::Boxed(_) | Inner::Guarded(_) => {
                 Self::new(Audible::new(self, limit, silent))
             }
+        }
+    }
+}
+
+impl Body {
+    /// Makes a panic of the body an error, counted in `panics`.
+    pub(crate) fn guard(self, panics: Counter) -> Self {
+        match self.0 {
+            Inner::Boxed(body) => Self(Inner::Guarded(Guarded::new(body, panics))),
+            // Only a box holds code of the application.
+            inner => Self(inner),
         }
     }
 }
@@ -102,6 +116,7 @@ impl HttpBody for Body {
             Inner::Uploaded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Audible(body) => Pin::new(body).poll_frame(cx),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
+            Inner::Guarded(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -113,6 +128,7 @@ impl HttpBody for Body {
             Inner::Uploaded(body) => body.is_end_stream(),
             Inner::Audible(body) => body.is_end_stream(),
             Inner::Boxed(body) => body.is_end_stream(),
+            Inner::Guarded(body) => body.is_end_stream(),
         }
     }
 
@@ -124,6 +140,7 @@ impl HttpBody for Body {
             Inner::Uploaded(body) => body.size_hint(),
             Inner::Audible(body) => body.size_hint(),
             Inner::Boxed(body) => body.size_hint(),
+            Inner::Guarded(body) => body.size_hint(),
         }
     }
 }
@@ -183,6 +200,7 @@ impl fmt::Debug for Body {
             Inner::Uploaded(_) => "Body::Uploaded(..)",
             Inner::Audible(_) => "Body::Audible(..)",
             Inner::Boxed(_) => "Body::Boxed(..)",
+            Inner::Guarded(_) => "Body::Guarded(..)",
         })
     }
 }

@@ -1,17 +1,21 @@
-//! Turns a panic of the handler into an error of that request alone.
+//! Turns a panic of the handler, or of its response's body, into an error of that request alone.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use metrics::Counter;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::BoxError;
 use crate::answer::{Cause, Caused};
+use crate::{Body, BoxError};
 
 /// Catches panics of the inner service and counts them.
 #[derive(Clone, Debug)]
@@ -47,14 +51,15 @@ pub struct CatchPanic<S> {
 
 impl<S, Request> Service<Request> for CatchPanic<S>
 where
-    S: Service<Request, Error = BoxError>,
+    S: Service<Request, Response = Response<Body>, Error = BoxError>,
 {
     type Response = S::Response;
     type Error = BoxError;
     type Future = CatchPanicFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        let polled = catch_unwind(AssertUnwindSafe(|| self.inner.poll_ready(cx)));
+        polled.unwrap_or_else(|payload| Poll::Ready(Err(caught(&*payload, &self.panics).into())))
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
@@ -63,7 +68,7 @@ where
         let called = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         let (response, panicked) = match called {
             Ok(response) => (Some(response), None),
-            Err(payload) => (None, Some(Panicked::new(&*payload))),
+            Err(payload) => (None, Some(caught(&*payload, &self.panics))),
         };
         CatchPanicFuture {
             response,
@@ -84,27 +89,80 @@ pin_project! {
     }
 }
 
-impl<F, Response> Future for CatchPanicFuture<F>
+impl<F> Future for CatchPanicFuture<F>
 where
-    F: Future<Output = Result<Response, BoxError>>,
+    F: Future<Output = Result<Response<Body>, BoxError>>,
 {
-    type Output = Result<Response, BoxError>;
+    type Output = Result<Response<Body>, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let panicked = match this.response.as_pin_mut() {
-            Some(response) => match catch_unwind(AssertUnwindSafe(|| response.poll(cx))) {
-                Ok(polled) => return polled,
-                Err(payload) => Panicked::new(&*payload),
-            },
-            None => this.panicked.take().unwrap_or(Panicked {
-                message: String::new(),
+        if let Some(panicked) = this.panicked.take() {
+            return Poll::Ready(Err(panicked.into()));
+        }
+        let response = this.response.as_pin_mut();
+        let response = response.expect("there is a future, or a panic in its stead");
+        match catch_unwind(AssertUnwindSafe(|| response.poll(cx))) {
+            Ok(polled) => polled.map_ok(|response| {
+                let panics = this.panics.clone();
+                response.map(|body| body.guard(panics))
             }),
-        };
-        this.panics.increment(1);
-        tracing::error!(message = panicked.message, "a handler panicked");
-        Poll::Ready(Err(panicked.into()))
+            Err(payload) => Poll::Ready(Err(caught(&*payload, this.panics).into())),
+        }
     }
+}
+
+/// A body whose panic is an error, and its end.
+pub(crate) struct Guarded {
+    /// `None` after a panic: nobody knows what is left.
+    body: Option<UnsyncBoxBody<Bytes, BoxError>>,
+    panics: Counter,
+}
+
+impl Guarded {
+    /// Counts the panic of `body` in `panics`.
+    pub(crate) const fn new(body: UnsyncBoxBody<Bytes, BoxError>, panics: Counter) -> Self {
+        let body = Some(body);
+        Self { body, panics }
+    }
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
+            Ok(polled) => polled,
+            Err(payload) => {
+                self.body = None;
+                Poll::Ready(Some(Err(caught(&*payload, &self.panics).into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+/// Counts and logs a panic.
+fn caught(payload: &(dyn Any + Send), panics: &Counter) -> Panicked {
+    let panicked = Panicked::new(payload);
+    panics.increment(1);
+    tracing::error!(message = panicked.message, "a handler panicked");
+    panicked
 }
 
 /// The handler panicked.
@@ -134,34 +192,71 @@ impl Caused for Panicked {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::{BodyExt, StreamBody};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
+
+    fn fine() -> Result<Response<Body>, BoxError> {
+        Ok(Response::new(Body::empty()))
+    }
 
     #[tokio::test]
     async fn p16_a_panic_while_answering_is_an_error_of_that_request() {
         let handler = service_fn(|fails: bool| async move {
             assert!(!fails, "on purpose");
-            Ok::<_, BoxError>("fine")
+            fine()
         });
         let service = CatchPanicLayer::new(Counter::noop()).layer(handler);
-        let error = service
-            .clone()
-            .oneshot(true)
-            .await
-            .expect_err("it panicked");
-        assert!(error.is::<Panicked>());
-        assert_eq!(service.oneshot(false).await.expect("no panic"), "fine");
+        let error = service.clone().oneshot(true).await;
+        assert!(error.expect_err("it panicked").is::<Panicked>());
+        assert!(service.oneshot(false).await.is_ok());
     }
 
     #[tokio::test]
     async fn p16_a_panic_before_there_is_a_future_is_an_error_too() {
         let handler = service_fn(|(): ()| {
             assert!(std::hint::black_box(false), "on purpose");
-            std::future::ready(Ok::<_, BoxError>(()))
+            std::future::ready(fine())
         });
         let service = CatchPanicLayer::new(Counter::noop()).layer(handler);
         let error = service.oneshot(()).await.expect_err("it panicked");
         assert!(error.to_string().contains("on purpose"));
+    }
+
+    #[tokio::test]
+    async fn p16_a_panic_of_a_body_is_its_error_and_its_end() {
+        let broken = futures_util::stream::repeat_with(|| -> Result<Frame<Bytes>, BoxError> {
+            panic!("on purpose")
+        });
+        let mut body = Body::new(StreamBody::new(broken)).guard(Counter::noop());
+        let frame = body.frame().await.expect("an error");
+        assert!(frame.expect_err("it panicked").is::<Panicked>());
+        assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+
+    /// Panics instead of being ready.
+    #[derive(Clone)]
+    struct NeverReady;
+
+    impl Service<()> for NeverReady {
+        type Response = Response<Body>;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<Response<Body>, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            panic!("on purpose")
+        }
+
+        fn call(&mut self, (): ()) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+
+    #[tokio::test]
+    async fn p16_a_panic_of_readiness_is_an_error_too() {
+        let service = CatchPanicLayer::new(Counter::noop()).layer(NeverReady);
+        let error = service.oneshot(()).await.expect_err("it panicked");
+        assert!(error.is::<Panicked>());
     }
 }

@@ -205,6 +205,27 @@ async fn p16_a_panic_fails_its_request_and_no_other_on_the_connection() {
 }
 
 #[tokio::test]
+async fn p16_a_panic_of_a_response_body_is_counted_and_no_success() {
+    let house = House::serve(tower::service_fn(|_: Request<Body>| async {
+        let frames = || -> Result<http_body::Frame<Bytes>, BoxError> { panic!("on purpose") };
+        let body = http_body_util::StreamBody::new(futures_util::stream::repeat_with(frames));
+        Ok::<_, Infallible>(Response::new(Body::new(body)))
+    }));
+    house.govern(vec![ClientPlan::Anyone]);
+    let mut client = house.http2().await;
+    let request = get("/").body(Body::empty()).expect("a request");
+    // The reset of a stream may overtake its head.
+    if let Ok(response) = client.send_request(request).await {
+        assert!(response.into_body().collect().await.is_err());
+    }
+    let counted = house.recorder.render();
+    assert!(counted.contains(r#"status_code="200",classification="failure""#));
+    let panics =
+        |line: &str| line.starts_with("mesh_inbound_panics_total{") && line.ends_with(" 1");
+    assert!(counted.lines().any(panics), "{counted}");
+}
+
+#[tokio::test]
 async fn what_a_server_receives_is_counted_with_linkerds_labels() {
     let house = House::serve(echo());
     house.govern(vec![ClientPlan::Anyone]);
