@@ -82,7 +82,7 @@ async fn one(accepted: Accepted<tokio::net::TcpStream>, state: Arc<AdminState>) 
         ticket,
     } = accepted;
     let service = service_fn(move |request: Request<Body>| answer(&state, &request));
-    if let Err(error) = serve_connection(io, Http::One, service, &ticket).await {
+    if let Err(error) = serve_connection(io, Http::One, service, ticket).await {
         tracing::debug!(%address, %error, "a connection of the admin port broke");
     }
 }

@@ -176,12 +176,12 @@ where
             http,
         }) => {
             let peer = Peer::new(address, Some(facts));
-            serve_connection(*stream, http, stack(peer, &ticket), &ticket).await
+            serve_connection(*stream, http, stack(peer, &ticket), ticket).await
         }
         Ok(Secured::Plain { stream, http }) => {
             let peer = Peer::plaintext(address);
             ticket.activity().doubt(served.docket.denies(&peer));
-            serve_connection(stream, http, stack(peer, &ticket), &ticket).await
+            serve_connection(stream, http, stack(peer, &ticket), ticket).await
         }
         Err(error) => {
             served.docket.metrics().handshake_failed(error.reason());

@@ -15,6 +15,7 @@ use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connections::Ticket;
 use super::frames::Frames;
 
 /// Which HTTP a connection speaks.
@@ -31,6 +32,8 @@ pub(crate) struct Activity {
     serving: AtomicBool,
     /// Whether policy refuses whatever the client may ask for.
     doubted: AtomicBool,
+    /// Whether it is no HTTP any more.
+    upgraded: AtomicBool,
     in_flight: AtomicU32,
     /// Requests that have begun, modulo 2^32.
     begun: AtomicU32,
@@ -42,12 +45,25 @@ pub(crate) struct Activity {
     blocked: AtomicBool,
     end: AtomicBool,
     waker: AtomicWaker,
+    cut: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+/// What a connection is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Nothing yet.
+    Handshake,
+    Http,
+    /// Whatever its two ends agreed on.
+    Upgraded,
 }
 
 /// What [`Activity`] looked like at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glance {
-    pub(crate) serving: bool,
+    pub(crate) phase: Phase,
     pub(crate) doubted: bool,
     pub(crate) in_flight: u32,
     pub(crate) begun: u32,
@@ -65,14 +81,19 @@ impl Glance {
 
 impl Activity {
     pub(crate) fn glance(&self) -> Glance {
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         Glance {
-            serving: self.serving.load(Ordering::Relaxed),
-            doubted: self.doubted.load(Ordering::Relaxed),
+            phase: match (is(&self.serving), is(&self.upgraded)) {
+                (false, _) => Phase::Handshake,
+                (true, false) => Phase::Http,
+                (true, true) => Phase::Upgraded,
+            },
+            doubted: is(&self.doubted),
             in_flight: self.in_flight.load(Ordering::Relaxed),
             begun: self.begun.load(Ordering::Relaxed),
             head: self.head.load(Ordering::Relaxed),
             written: self.written.load(Ordering::Relaxed),
-            blocked: self.blocked.load(Ordering::Relaxed),
+            blocked: is(&self.blocked),
         }
     }
 
@@ -85,8 +106,37 @@ impl Activity {
         self.doubted.store(doubted, Ordering::Relaxed);
     }
 
+    /// Says that HTTP is over: if the stream lives on, it is as good as a request in flight.
+    pub(crate) fn upgraded(&self) {
+        self.upgraded.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails the stream, whoever has it now.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    /// What was `polled`, unless the stream was cut; wakes `waiting` if it is cut later.
+    fn unless_cut<T>(
+        &self,
+        waiting: &AtomicWaker,
+        cx: &Context<'_>,
+        polled: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if polled.is_pending() {
+            waiting.register(cx.waker());
+        }
+        if self.cut.load(Ordering::Acquire) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        polled
+    }
+
     /// Notes what became of a write.
-    fn wrote(&self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn wrote(&self, cx: &Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let polled = self.unless_cut(&self.writer, cx, polled);
         if polled.is_ready() {
             self.written.fetch_add(1, Ordering::Relaxed);
         }
@@ -95,7 +145,8 @@ impl Activity {
     }
 
     /// Notes what became of a flush, which goes on only if it had to wait before.
-    fn flushed(&self, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    fn flushed(&self, cx: &Context<'_>, polled: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        let polled = self.unless_cut(&self.writer, cx, polled);
         let waited = self.blocked.load(Ordering::Relaxed);
         if waited && polled.is_ready() {
             self.written.fetch_add(1, Ordering::Relaxed);
@@ -163,25 +214,25 @@ pin_project! {
         #[pin]
         io: IO,
         heads: Heads,
-        activity: Arc<Activity>,
+        // Kept for as long as the stream, which an upgrade takes away from the server.
+        ticket: Ticket,
     }
 }
 
 impl<IO> Watched<IO> {
-    pub(crate) fn new(io: IO, http: Http, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(io: IO, http: Http, ticket: Ticket) -> Self {
         let heads = match http {
             Http::One => Heads::One,
             Http::Two => {
                 let frames = Frames::default();
-                activity.head.store(frames.head(), Ordering::Relaxed);
+                ticket
+                    .activity()
+                    .head
+                    .store(frames.head(), Ordering::Relaxed);
                 Heads::Two(frames)
             }
         };
-        Self {
-            io,
-            heads,
-            activity,
-        }
+        Self { io, heads, ticket }
     }
 }
 
@@ -192,21 +243,23 @@ impl<IO: AsyncRead> AsyncRead for Watched<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
+        let activity = this.ticket.activity();
         let before = buffer.filled().len();
         let polled = this.io.poll_read(cx, buffer);
+        let polled = activity.unless_cut(&activity.reader, cx, polled);
         let bytes = &buffer.filled()[before..];
         if bytes.is_empty() {
             return polled;
         }
         match this.heads {
             Heads::One => {
-                if this.activity.in_flight.load(Ordering::Relaxed) == 0 {
-                    this.activity.head.fetch_or(1, Ordering::Relaxed);
+                if activity.in_flight.load(Ordering::Relaxed) == 0 {
+                    activity.head.fetch_or(1, Ordering::Relaxed);
                 }
             }
             Heads::Two(frames) => {
                 frames.read(bytes);
-                this.activity.head.store(frames.head(), Ordering::Relaxed);
+                activity.head.store(frames.head(), Ordering::Relaxed);
             }
         }
         polled
@@ -220,17 +273,20 @@ impl<IO: AsyncWrite> AsyncWrite for Watched<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        this.activity.wrote(this.io.poll_write(cx, bytes))
+        let polled = this.io.poll_write(cx, bytes);
+        this.ticket.activity().wrote(cx, polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.activity.flushed(this.io.poll_flush(cx))
+        let polled = this.io.poll_flush(cx);
+        this.ticket.activity().flushed(cx, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
-        this.activity.flushed(this.io.poll_shutdown(cx))
+        let polled = this.io.poll_shutdown(cx);
+        this.ticket.activity().flushed(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -239,7 +295,8 @@ impl<IO: AsyncWrite> AsyncWrite for Watched<IO> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
-        this.activity.wrote(this.io.poll_write_vectored(cx, slices))
+        let polled = this.io.poll_write_vectored(cx, slices);
+        this.ticket.activity().wrote(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::activity::Activity;
+use super::activity::{Activity, Phase};
 use super::limits::Limits;
 use super::seen::{Fate, Patience, Seen};
 
@@ -119,7 +119,7 @@ impl Connections {
             living.draining = true;
             for tracked in living.by_id.values() {
                 // A handshake has no request in flight to wait for.
-                if tracked.activity.glance().serving {
+                if tracked.activity.glance().phase != Phase::Handshake {
                     tracked.activity.end();
                 } else {
                     tracked.cut();
@@ -176,6 +176,8 @@ impl Tracked {
         if let Some(task) = &self.task {
             task.abort();
         }
+        // The task of an upgraded connection has ended already.
+        self.activity.cut();
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::activity::Glance;
+use super::activity::{Glance, Phase};
 
 /// How long a client whom policy refuses is waited for: as long as one in its handshake.
 const DOUBTED: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ impl Seen {
 
     pub(super) fn judge(&mut self, glance: Glance, now: Instant, patience: Patience) -> Fate {
         let before = std::mem::replace(&mut self.glance, glance);
-        if !before.serving || before.head != glance.head {
+        if before.phase == Phase::Handshake || before.head != glance.head {
             self.head_since = now;
         }
         let written = before.written != glance.written;
@@ -66,11 +66,11 @@ impl Seen {
         let idle = before.in_flight == 0 && glance.in_flight == 0 && before.begun == glance.begun;
         // hyper may hold the rest of an answer whose body has ended.
         let quiet = idle && !glance.blocked && !(patience.draining && written);
-        if !before.serving || !quiet {
+        if before.phase == Phase::Handshake || !quiet {
             self.quiet_since = now;
             self.ending = false;
         }
-        if !glance.serving {
+        if glance.phase == Phase::Handshake {
             // The handshake has a timer of its own.
             return Fate::Keep;
         }
@@ -81,7 +81,11 @@ impl Seen {
         };
         let past = |since: Instant, limit: Duration| now.duration_since(since) >= limit.min(most);
         let unread = glance.blocked && past(self.unread_since, patience.unread);
-        if unread || glance.in_head() && past(self.head_since, patience.head) {
+        if unread {
+            Fate::Cut
+        } else if glance.phase == Phase::Upgraded {
+            Fate::Keep
+        } else if glance.in_head() && past(self.head_since, patience.head) {
             Fate::Cut
         } else if past(self.quiet_since, patience.rest) {
             // A client that is gone does not answer a farewell: the second time is without one.
@@ -102,7 +106,7 @@ mod tests {
 
     fn glance() -> Glance {
         Glance {
-            serving: true,
+            phase: Phase::Http,
             doubted: false,
             in_flight: 0,
             begun: 0,

@@ -34,7 +34,8 @@ const PING_AFTER: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
 const PING_ANSWER: Duration = Duration::from_secs(20);
 
-/// Serves `stack` on `io` until the connection ends, is told to, or breaks.
+/// Serves `stack` on `io` until the connection ends, is told to, or breaks. One that was upgraded
+/// lives on, and keeps its place, with whoever has it.
 ///
 /// # Errors
 ///
@@ -43,7 +44,7 @@ pub(crate) async fn serve<IO, S, B>(
     io: IO,
     http: Http,
     stack: S,
-    ticket: &Ticket,
+    ticket: Ticket,
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -53,7 +54,8 @@ where
     B::Error: Into<BoxError>,
 {
     let activity = Arc::clone(ticket.activity());
-    let io = TokioIo::new(Watched::new(io, http, Arc::clone(&activity)));
+    let limits = ticket.limits().clone();
+    let io = TokioIo::new(Watched::new(io, http, ticket));
     let service = Dispatch {
         stack,
         http,
@@ -62,15 +64,17 @@ where
     activity.serves();
     match http {
         Http::One => {
-            let builder = http1_builder(ticket.limits());
+            let builder = http1_builder(&limits);
             let connection = builder.serve_connection(io, service).with_upgrades();
-            drive(connection, &activity, |connection| {
+            let ended = drive(connection, &activity, |connection| {
                 connection.graceful_shutdown();
             })
-            .await
+            .await;
+            activity.upgraded();
+            ended
         }
         Http::Two => {
-            let connection = http2_builder(ticket.limits()).serve_connection(io, service);
+            let connection = http2_builder(&limits).serve_connection(io, service);
             drive(connection, &activity, |connection| {
                 connection.graceful_shutdown();
             })

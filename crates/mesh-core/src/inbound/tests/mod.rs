@@ -3,6 +3,7 @@
 mod plaintext;
 mod slow;
 mod tls;
+mod upgrade;
 mod writes;
 
 use std::convert::Infallible;
