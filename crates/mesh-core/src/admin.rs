@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ALLOW, CONTENT_TYPE, HOST};
 use http::uri::Authority;
@@ -27,6 +28,10 @@ use crate::transport::serve::serve as serve_connection;
 
 /// Connections at once: a scraper, a probe and a few people.
 const MAX_CONNECTIONS: usize = 64;
+/// How long one may be silent: those that are must not keep a probe out for long.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a request's head may take.
+const HEADER: Duration = Duration::from_secs(5);
 
 /// Why a process is not ready; empty when it is.
 type Reasons = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -57,6 +62,8 @@ impl fmt::Debug for AdminState {
 pub async fn serve(listener: TcpListener, state: AdminState) {
     let limits = Limits {
         connections: MAX_CONNECTIONS,
+        idle: IDLE,
+        header: HEADER,
         ..Limits::default()
     };
     let connections = Arc::new(Connections::new(limits));
@@ -268,6 +275,24 @@ mod tests {
         }
         let two = "http://evil.example/live";
         assert_eq!(ask(&state, "GET", two, "localhost").await.0, 403);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_do_not_keep_a_probe_out_for_long() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let serving = tokio::spawn(serve(listener, state(&[])));
+        let connect = || tokio::net::TcpStream::connect(address);
+        let mut silent = connect().await.expect("it listens");
+        let mut halfway = connect().await.expect("it listens");
+        halfway.write_all(b"GET /li").await.expect("it is open");
+        for (socket, limit) in [(&mut halfway, HEADER), (&mut silent, IDLE)] {
+            let started = tokio::time::Instant::now();
+            assert!(!matches!(socket.read(&mut [0; 8]).await, Ok(1..)));
+            assert!(started.elapsed() <= limit + HEADER, "{limit:?}");
+        }
+        serving.abort();
     }
 
     #[tokio::test]
