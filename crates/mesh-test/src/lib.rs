@@ -24,6 +24,7 @@
 //! certificates come from a CA that lives as long as the [`TestMesh`].
 
 mod mesh;
+mod program;
 mod served;
 
 use http::Response;
@@ -31,6 +32,7 @@ use http_body_util::BodyExt;
 use mesh_core::{Body, BoxError};
 
 pub use mesh::TestMesh;
+pub use program::Program;
 pub use served::Served;
 
 /// The whole body of a response as text.

@@ -186,3 +186,31 @@ async fn plaintext_is_served_only_as_far_as_policy_allows_it() {
         "and never with an identity: {served}"
     );
 }
+
+/// The very file that people of Linkerd, SMI and Gateway API would bring.
+const EVERYDAY: &str = include_str!("../../../mesh-policy/tests/data/everyday.yaml");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_write_every_day_works_as_it_stands() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    mesh.apply(EVERYDAY).await.expect("it is taken whole");
+    let (stable, canary) = (Handled::default(), Handled::default());
+    let mut served = Vec::new();
+    for (name, handled) in [("api-stable", &stable), ("api-canary", &canary)] {
+        let mut config = mesh.config("myapp/api").await.expect("a token");
+        config.services = vec![format!("{name}.myapp:8080").parse().expect("a service")];
+        config.labels = [("app".to_owned(), "api".to_owned())].into();
+        let app = named("api", handled);
+        served.push(mesh.serve_with(config, app).await.expect(name));
+    }
+    let web = mesh.join("myapp/web").await.expect("web joins");
+    let ops = mesh.join("myapp/ops").await.expect("ops joins");
+    let other = mesh.join("myapp/other").await.expect("another joins");
+    for _ in 0..200 {
+        assert_eq!(get(&web.client(), "http://api.myapp:8080/").await.0, 200);
+    }
+    assert!(stable.count() > 160 && canary.count() < 40, "95 to 5");
+    assert_eq!(get(&ops.client(), "http://api.myapp/").await.0, 200);
+    assert_eq!(get(&other.client(), "http://api.myapp/").await.0, 403);
+    assert_eq!(stable.count() + canary.count(), 201);
+}
