@@ -8,7 +8,7 @@ use mesh_policy::manifest::{
     AuthenticationKind, AuthenticationRef, AuthorizedClient, DefaultPolicy, IdentitySpec, Manifest,
     PolicyTarget, PortSelector, Resolved, Server, ServerTarget, Spec,
 };
-use mesh_policy::name::{ObjectRef, ServicePort};
+use mesh_policy::name::{ObjectRef, ServiceAddress};
 use mesh_policy::plan::endpoint::HttpVersions;
 use mesh_policy::plan::inbound::{
     AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan,
@@ -40,6 +40,15 @@ impl<'a> Workload<'a> {
         let namespace = identity.workload().map_or("", |(namespace, _)| namespace);
         Self { namespace, labels }
     }
+}
+
+/// Which `Server` governs a served port.
+#[derive(Clone, Copy, Debug)]
+enum Selected<'a> {
+    One(&'a Manifest, &'a Server),
+    /// Several may be meant; this is the oldest of them.
+    Unclear(&'a Manifest, &'a Server),
+    None,
 }
 
 /// Everything that says who may call.
@@ -93,60 +102,85 @@ impl Policies {
     pub(super) fn plan(
         &self,
         services: &Services,
-        port: &ServicePort,
+        serves: &ServiceAddress,
         workload: &Workload<'_>,
     ) -> Part<InboundPlan> {
-        let plan = match self.server(services, port, workload) {
-            Some((manifest, server)) => InboundPlan {
-                port: port.clone(),
-                server: object_ref(&manifest.meta),
-                http: server.http,
-                authorizations: self.authorizations(manifest, server),
-                request_body_idle_ms: server
-                    .request_body_idle
-                    .map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+        let (server, authorizations) = match self.server(services, serves, workload) {
+            Selected::One(manifest, server) => (
+                Some((manifest, server)),
+                self.authorizations(manifest, server),
+            ),
+            Selected::Unclear(manifest, server) => (Some((manifest, server)), Vec::new()),
+            Selected::None => (None, parts(defaults::authorization(WITHOUT_SERVER))),
+        };
+        let idle = server.and_then(|(_, server)| server.request_body_idle);
+        let plan = InboundPlan {
+            port: services.resolve(serves),
+            server: match server {
+                Some((manifest, _)) => object_ref(&manifest.meta),
+                None => ObjectRef::builtin(WITHOUT_SERVER.as_str()),
             },
-            None => InboundPlan {
-                port: port.clone(),
-                server: ObjectRef::builtin(WITHOUT_SERVER.as_str()),
-                http: HttpVersions::Both,
-                authorizations: parts(defaults::authorization(WITHOUT_SERVER)),
-                request_body_idle_ms: None,
-            },
+            http: server.map_or(HttpVersions::Both, |(_, server)| server.http),
+            authorizations,
+            request_body_idle_ms: idle
+                .map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
         };
         Part::new(INBOUND, plan)
     }
 
-    /// Which versions of HTTP `workload` takes on `port`.
+    /// Which versions of HTTP `workload` takes where it serves this.
     pub(super) fn http(
         &self,
         services: &Services,
-        port: &ServicePort,
+        serves: &ServiceAddress,
         workload: &Workload<'_>,
     ) -> HttpVersions {
-        let server = self.server(services, port, workload);
-        server.map_or(HttpVersions::Both, |(_, server)| server.http)
+        match self.server(services, serves, workload) {
+            Selected::One(_, server) | Selected::Unclear(_, server) => server.http,
+            Selected::None => HttpVersions::Both,
+        }
     }
 
+    /// The oldest `Server` that selects the workload and its port.
+    ///
+    /// Without one, a `Server` counts that selects the workload and may well mean this port: its
+    /// port has a name that the Service does not list (yet, or any more), or the process named no
+    /// port. Else an edit to a Service would open what its Server guards. Several such let nobody in.
     fn server(
         &self,
         services: &Services,
-        port: &ServicePort,
+        serves: &ServiceAddress,
         workload: &Workload<'_>,
-    ) -> Option<(&Arc<Manifest>, &Server)> {
-        self.servers.iter().find_map(|manifest| {
+    ) -> Selected<'_> {
+        let port = services.resolve(serves);
+        let mut maybe = None;
+        let mut unclear = false;
+        for manifest in &self.servers {
             let Spec::Server(server) = &manifest.spec else {
-                return None;
+                continue;
             };
+            let selects = manifest.meta.namespace.as_str() == workload.namespace
+                && server.selector.matches(workload.labels);
+            if !selects {
+                continue;
+            }
             let wanted = match &server.port {
                 PortSelector::Number(number) => Some(*number),
                 PortSelector::Name(name) => services.named(&port.service, name),
             };
-            let selects = manifest.meta.namespace.as_str() == workload.namespace
-                && wanted == Some(port.port)
-                && server.selector.matches(workload.labels);
-            selects.then_some((manifest, server))
-        })
+            if wanted == Some(port.port) {
+                return Selected::One(manifest, server);
+            }
+            if wanted.is_none() || serves.port.is_none() {
+                unclear = maybe.is_some();
+                maybe = maybe.or(Some((manifest, server)));
+            }
+        }
+        match maybe {
+            Some((manifest, server)) if unclear => Selected::Unclear(manifest, server),
+            Some((manifest, server)) => Selected::One(manifest, server),
+            None => Selected::None,
+        }
     }
 
     fn authorizations(&self, manifest: &Manifest, server: &Server) -> Vec<Part<AuthorizationPlan>> {

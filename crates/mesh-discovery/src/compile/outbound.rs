@@ -136,7 +136,7 @@ fn route_plan(
             let backends = rule.backends.iter();
             let plan = |backend: &BackendRef| BackendPlan {
                 weight: backend.weight,
-                target: target(services, manifest, backend),
+                target: target(services, manifest, backend, &parent.service),
             };
             backends.map(plan).collect()
         },
@@ -160,10 +160,15 @@ const fn itself(parent: ServicePort) -> BackendPlan {
     }
 }
 
-/// A backend is valid in the route's own namespace, if it was ever applied or served, on a port it has.
-fn target(services: &Services, manifest: &Manifest, backend: &BackendRef) -> TargetPlan {
+/// A backend is valid in the route's own namespace, or where it is the very service that was called, if it was ever applied or served, on a port it has.
+fn target(
+    services: &Services,
+    manifest: &Manifest,
+    backend: &BackendRef,
+    called: &ServiceName,
+) -> TargetPlan {
     let service = &backend.service;
-    if service.namespace != manifest.meta.namespace {
+    if service.namespace != manifest.meta.namespace && service != called {
         return invalid(
             service,
             "RefNotPermitted",
@@ -218,7 +223,7 @@ fn split_plan(
         };
         BackendPlan {
             weight: *weight,
-            target: target(services, manifest, &backend),
+            target: target(services, manifest, &backend, &split.service),
         }
     };
     RoutePlan {

@@ -204,6 +204,63 @@ fn admits(yaml: &str, identity: Option<&str>) -> bool {
     !matches!(policy.decide(&client), Verdict::Deny { .. })
 }
 
+/// Whether web may call a process with label app=api that serves `serves`.
+fn admits_web_at(yaml: &str, serves: &str) -> bool {
+    let world = world_of(yaml, &[], Vec::new());
+    let labels = BTreeMap::from([("app".to_owned(), "api".to_owned())]);
+    let workload = Workload {
+        namespace: "shop",
+        labels: &labels,
+    };
+    let plan = world.inbound_plan(&serves.parse().unwrap(), &workload);
+    let policy = Policy::compile(plan.understood().unwrap()).unwrap();
+    let identity = WEB.map(|identity| identity.parse().unwrap());
+    let client = Client {
+        identity: identity.as_ref(),
+        address: [10, 0, 0, 1].into(),
+    };
+    !matches!(policy.decide(&client), Verdict::Deny { .. })
+}
+
+#[test]
+fn z01_an_edit_to_a_service_opens_nothing_that_a_server_guards() {
+    let guarded = SERVER.replace("port: 80", "port: 8080");
+    let two = service("api").replace(
+        "[{ port: 80 }]",
+        "[{ port: 8080, name: a }, { port: 9090, name: b }]",
+    );
+    let one = service("api").replace("port: 80", "port: 8080");
+    for services in [one.as_str(), two.as_str(), ""] {
+        let yaml = format!("{services}{guarded}");
+        assert!(!admits_web_at(&yaml, "api.shop"), "{services}");
+        assert!(!admits_web_at(&yaml, "api.shop:8080"), "{services}");
+        assert!(
+            admits_web_at(&yaml, "api.shop:9090"),
+            "another port is another matter: {services}"
+        );
+    }
+}
+
+#[test]
+fn z01_a_server_whose_named_port_is_not_found_guards_all_the_same() {
+    let guarded = SERVER.replace("port: 80", "port: http");
+    assert!(!admits_web_at(&guarded, "api.shop"));
+    assert!(!admits_web_at(&guarded, "api.shop:8080"));
+    let named = service("api").replace("{ port: 80 }", "{ port: 80, name: http }");
+    assert!(!admits_web_at(&format!("{named}{guarded}"), "api.shop:80"));
+    assert!(
+        admits_web_at(&format!("{named}{guarded}"), "api.shop:81"),
+        "it is known to be another"
+    );
+}
+
+#[test]
+fn a_consumers_route_may_name_the_service_that_was_called() {
+    let yaml = service("api") + &route("web", "mine", "{ name: api, namespace: shop, port: 80 }");
+    let world = world_of(&yaml, &[], Vec::new());
+    assert_eq!(backends(&world, "api.shop", "web"), ["1 api.shop:80"]);
+}
+
 const WEB: Option<&str> = Some("spiffe://mesh.local/ns/shop/sa/web");
 const OPS: Option<&str> = Some("spiffe://mesh.local/ns/shop/sa/ops");
 const SERVER: &str = "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: { name: s, namespace: shop, labels: { tier: a } }\nspec: { podSelector: { matchLabels: { app: api } }, port: 80 }\n---\n";

@@ -109,8 +109,7 @@ impl World {
         serves: &ServiceAddress,
         workload: &Workload<'_>,
     ) -> Part<InboundPlan> {
-        let port = self.resolve(serves);
-        self.policies.plan(&self.services, &port, workload)
+        self.policies.plan(&self.services, serves, workload)
     }
 }
 
@@ -127,7 +126,7 @@ fn endpoints(
         let endpoint = Endpoint {
             address: registration.address,
             identity: Some(registered.identity.clone()),
-            http: policies.http(services, &port, &workload),
+            http: policies.http(services, &registration.serves, &workload),
             weight: registration.weight,
             workload: registration.workload.clone(),
             instance: registration.instance.clone(),

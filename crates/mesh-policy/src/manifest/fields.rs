@@ -282,8 +282,23 @@ impl<'a> Fields<'a> {
 
     /// The items of a list that may be absent.
     pub(super) fn items(&mut self, name: &'static str, most: usize) -> Vec<At<'a>> {
-        let found = self.take(name).and_then(|at| at.list(most));
+        let found = self.narrowing(name).and_then(|at| at.list(most));
         found.unwrap_or_default()
+    }
+
+    /// The field of this name, which narrows what an object is about. One that is written and
+    /// left empty is refused: its items commented out would widen the object in silence.
+    pub(super) fn narrowing(&mut self, name: &'static str) -> Option<At<'a>> {
+        let empty = self.entries.iter().find(|entry| {
+            let null = entry.at.node.value == Value::Null;
+            entry.key.name == name && null
+        });
+        if let Some(entry) = empty {
+            entry
+                .at
+                .refuse::<()>("is written and empty", "fill it in, or leave it out");
+        }
+        self.take(name)
     }
 
     /// The items of a list that must be there and hold something.

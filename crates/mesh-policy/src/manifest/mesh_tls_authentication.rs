@@ -61,7 +61,10 @@ fn referenced(meta: &Meta, at: &At<'_>) -> Option<IdentitySpec> {
     if found.kind != AuthenticationKind::ServiceAccount {
         return at.refuse("names no identity", "name a ServiceAccount or a Namespace");
     }
-    Some(workload(Some(found.namespace), found.name.parse().ok()))
+    Some(workload(
+        Some(found.namespace),
+        Some(found.name.parse().ok()?),
+    ))
 }
 
 /// An identity of the mesh's own domain.

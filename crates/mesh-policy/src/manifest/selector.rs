@@ -63,7 +63,7 @@ const MOST_VALUES: usize = 256;
 /// Kubernetes' `LabelSelector`.
 pub(super) fn read(at: &At<'_>) -> Option<LabelSelector> {
     let mut fields = at.fields();
-    let labels = fields.take("matchLabels").map(|at| labels(&at));
+    let labels = fields.narrowing("matchLabels").map(|at| labels(&at));
     let expressions = fields.items("matchExpressions", MOST_EXPRESSIONS);
     fields.finish();
     Some(LabelSelector {

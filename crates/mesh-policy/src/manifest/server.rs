@@ -85,7 +85,14 @@ fn versions(at: &At<'_>) -> Option<HttpVersions> {
 
 fn port_selector(at: &At<'_>) -> Option<PortSelector> {
     if let super::node::Value::Text(name) = &at.node.value {
-        // A port's name is a label (RFC 6335 asks for a little less).
+        // A port's name is a label with a letter in it (RFC 6335): digits alone would name
+        // nothing, and leave the port that was meant without its Server.
+        if name.bytes().all(|b| b.is_ascii_digit()) {
+            return at.refuse(
+                format!("{name:?} is text, and so the name of a port"),
+                "write the number without quotes or leading zeros",
+            );
+        }
         let name: Label = match name.parse() {
             Ok(name) => name,
             Err(error) => return at.refuse(error, ""),

@@ -48,7 +48,7 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
     let servers = servers.and_then(|at| target(&at));
     let client = client?;
     let mut fields = client.fields();
-    let networks = fields.take("networks");
+    let networks = fields.narrowing("networks");
     let unauthenticated = fields.take("unauthenticated");
     let mesh_tls = fields.take("meshTLS");
     fields.finish();

@@ -65,7 +65,9 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<TrafficSplit> {
 /// The weight of a version later than v1alpha1.
 fn whole(at: &At<'_>) -> Option<u128> {
     let weight = at.integer(0..=i128::from(u32::MAX))?;
-    u128::try_from(weight).ok()
+    u128::try_from(weight)
+        .ok()
+        .map(|weight| weight * quantity::BILLIONTHS)
 }
 
 /// `api`, `api.ns` or the full name; a split stays within its namespace.

@@ -13,8 +13,8 @@ const MOST_HEADER_VALUE_BYTES: usize = 4_096;
 
 pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
     let mut fields = at.fields();
-    let path = fields.take("path");
-    let method = fields.take("method");
+    let path = fields.narrowing("path");
+    let method = fields.narrowing("method");
     let headers = fields.items("headers", MOST_HEADERS);
     if let Some(at) = fields.take("queryParams") {
         at.not_yet_unless_empty("match on path, headers or method");
@@ -74,7 +74,7 @@ fn path_match(at: &At<'_>) -> Option<PathPlan> {
         ("RegularExpression", None),
     ];
     let exact = comparison(&mut fields, &kinds, "compare with Exact or PathPrefix");
-    let value = fields.take("value");
+    let value = fields.narrowing("value");
     fields.finish();
     let exact = exact?;
     let path = match value {

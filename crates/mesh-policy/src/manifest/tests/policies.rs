@@ -314,3 +314,24 @@ fn an_authorization_of_the_older_form_is_read() {
     };
     assert!(!servers.matches(&BTreeMap::new()), "labels are needed");
 }
+
+#[test]
+fn z12_a_field_that_narrows_is_never_left_empty_in_silence() {
+    let server = |selector: &str| {
+        format!(
+            "apiVersion: policy.linkerd.io/v1beta3\nkind: Server\nmetadata: {{ name: s }}\nspec: {{ port: 80, podSelector: {selector} }}\n"
+        )
+    };
+    assert!(parse_yaml("p.yaml", &server("{}")).is_ok());
+    for selector in ["{ matchLabels: }", "{ matchExpressions: }"] {
+        let problems = parse_yaml("p.yaml", &server(selector)).unwrap_err();
+        assert_eq!(problems.0[0].message, "is written and empty", "{selector}");
+    }
+    let network = "apiVersion: policy.linkerd.io/v1alpha1\nkind: NetworkAuthentication\nmetadata: { name: n }\nspec: { networks: [{ cidr: 10.0.0.0/8, except: }] }\n";
+    assert!(parse_yaml("p.yaml", network).is_err());
+    let quoted = server("{}").replace("port: 80", "port: '80'");
+    assert!(
+        parse_yaml("p.yaml", &quoted).is_err(),
+        "a port in quotes is a name"
+    );
+}

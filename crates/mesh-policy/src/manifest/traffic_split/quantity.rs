@@ -7,7 +7,7 @@ use super::super::fields::{At, cut};
 use super::super::node::Value;
 
 /// A quantity's smallest step is one billionth (suffix `n`).
-const BILLIONTHS: u128 = 1_000_000_000;
+pub(super) const BILLIONTHS: u128 = 1_000_000_000;
 /// Quantities are below 2^63 by their definition, so that 19 digits are enough for any.
 const MOST_DIGITS: usize = 19;
 
