@@ -84,6 +84,17 @@ impl Config {
 /// The `MESH_*` variables that are set; one that is empty is as good as absent.
 struct Vars(BTreeMap<String, String>);
 
+/// Whether Kubernetes set this for a Service whose name begins with `mesh`, such as
+/// `MESH_DISCOVERY_SERVICE_HOST` or `MESH_DISCOVERY_PORT_7800_TCP_ADDR`.
+fn is_service_link(key: &str) -> bool {
+    let ends = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"];
+    let holds = |part: &str| {
+        let rest = key.split_once(part).map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    ends.iter().any(|end| key.ends_with(end)) || key.contains("_SERVICE_PORT_") || holds("_PORT_")
+}
+
 impl Vars {
     fn check_names(&self) -> Result<(), InvalidConfig> {
         for (key, value) in &self.0 {
@@ -92,7 +103,7 @@ impl Vars {
                 let remedy = "this version does not honour it yet; unset it";
                 return Err(InvalidConfig::new(key, value, remedy));
             }
-            if !HONOURED.contains(&key) && !OF_OTHERS.contains(&key) {
+            if !HONOURED.contains(&key) && !OF_OTHERS.contains(&key) && !is_service_link(key) {
                 let remedy = format!("there is no such variable; did you mean {}?", nearest(key));
                 return Err(InvalidConfig::new(key, "..", remedy));
             }
@@ -250,6 +261,20 @@ mod tests {
     fn read(pairs: &[(&str, &str)]) -> Result<Config, InvalidConfig> {
         let token = ("MESH_TOKEN_FILE", "/run/token");
         Config::from_vars(pairs.iter().copied().chain([token]))
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_that_name_is_passed_over() {
+        for key in [
+            "MESH_DISCOVERY_SERVICE_HOST",
+            "MESH_DISCOVERY_SERVICE_PORT",
+            "MESH_DISCOVERY_SERVICE_PORT_HTTPS",
+            "MESH_DISCOVERY_PORT",
+            "MESH_DISCOVERY_PORT_7800_TCP_ADDR",
+        ] {
+            assert!(read(&[(key, "10.0.0.1")]).is_ok(), "{key}");
+        }
+        assert!(read(&[("MESH_DISCOVERI", "x")]).is_err());
     }
 
     #[test]

@@ -141,7 +141,10 @@ impl Follower {
             Change::Service { service, plan } => self.told(&service, plan),
             Change::Endpoints { port, delta } => self.changed(port, &delta),
             Change::Inbound { serves, plan } => self.governed(&serves, &plan),
-            Change::Heartbeat { .. } => self.progress.settle(&cursor),
+            Change::Heartbeat { .. } => {
+                self.progress.settle(&cursor);
+                self.sweep();
+            }
             Change::Unknown => tracing::debug!("discovery says something newer: passed over"),
         }
         self.progress.advance(cursor);
@@ -160,9 +163,8 @@ impl Follower {
 
     fn told(&mut self, name: &ServiceName, plan: Option<ServicePlan>) {
         let Some(plan) = plan else {
-            let before = self.services.remove(name).unwrap_or_default();
+            self.services.remove(name);
             self.plans.answer(name, Answer::Unknown);
-            self.release(before.current);
             return;
         };
         let needed = needs(&plan);
@@ -186,25 +188,26 @@ impl Follower {
         for rejection in &service.rejections {
             tracing::warn!(subject = rejection.subject, why = rejection.why, "closed");
         }
-        let before = std::mem::replace(&mut service.current, needed);
+        service.current = needed;
         service.plan = Some(plan);
         self.plans.answer(name, Answer::Known(Arc::new(compiled)));
-        self.release(before);
     }
 
-    /// Lets those of `ports` go that no plan needs any more.
-    fn release(&mut self, ports: BTreeSet<ServicePort>) {
-        for port in ports {
-            let needed = self.services.values().any(|service| {
+    /// Lets the sets go that no plan needs any more.
+    ///
+    /// Only at a heartbeat, when nothing is half told: within a step a set can pass from one
+    /// service to another, and discovery, which looks at whole steps, would not tell it again.
+    fn sweep(&mut self) {
+        let services = &self.services;
+        let needed = |port: &ServicePort| {
+            services.values().any(|service| {
                 let pending = service.pending.as_ref();
-                service.current.contains(&port)
-                    || pending.is_some_and(|(_, needed)| needed.contains(&port))
-            });
-            if !needed {
-                self.sets.remove(&port);
-                self.misfits.remove(&port);
-            }
-        }
+                service.current.contains(port)
+                    || pending.is_some_and(|(_, needed)| needed.contains(port))
+            })
+        };
+        self.sets.retain(|port, _| needed(port));
+        self.misfits.retain(needed);
     }
 
     fn changed(&mut self, port: ServicePort, delta: &EndpointDelta) {

@@ -31,6 +31,8 @@ const SILENCE_JITTER: Duration = Duration::from_secs(3);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a process reports, if nothing changes.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after a refusal nothing is told, however much changes.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// What a process is, as it tells discovery. Constant after the join.
 #[derive(Clone, Debug)]
@@ -219,7 +221,12 @@ impl Uplink {
                 Err(error) if error.is_unknown() => return WatchEnded::Link(error),
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "discovery could not be told");
-                    backoff.wait().await;
+                    // What is new does not wait for what was refused.
+                    tokio::time::sleep(BREATH).await;
+                    tokio::select! {
+                        () = backoff.wait() => {}
+                        () = self.bearings.changed.notified() => {}
+                    }
                 }
             }
         }
@@ -228,9 +235,11 @@ impl Uplink {
     /// Tells whatever differs from what was told. Everything is compared with what is
     /// wanted now, so that nothing is queued and nothing is lost.
     async fn tell(&mut self) -> Result<(), LinkFailed> {
-        self.subscribe().await?;
-        // One lease that is refused must not hold up the others.
-        let mut outcome = Ok(());
+        // One refusal must not hold up the rest, a lease that is to go least of all.
+        let mut outcome = match self.subscribe().await {
+            Err(error) if error.is_unknown() => return Err(error),
+            outcome => outcome,
+        };
         for (id, lease) in self.bearings.served.due(&self.watch) {
             match self.lease(&id, &lease).await {
                 Ok(()) => {}

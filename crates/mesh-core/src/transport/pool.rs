@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use mesh_tls::config::Alpn;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 pub(crate) use lease::{Held, Lease};
 pub(crate) use occupancy::Occupancy;
@@ -59,6 +59,8 @@ impl Default for PoolLimits {
 /// How often one request looks for a connection before it gives up: between a look
 /// and the next, others may have filled the connection that was opened for it.
 const MAX_LOOKS: usize = 8;
+/// How long an idle HTTP/1.1 connection may take to be free; then another is taken.
+const FREE_WITHIN: Duration = Duration::from_millis(20);
 
 type Dialled = Option<Result<(), ConnectFailed>>;
 
@@ -138,7 +140,8 @@ impl Pool {
             let result = dialled.wait_for(Option::is_some).await.map(|r| r.clone());
             match result {
                 Ok(Some(Ok(()))) => {}
-                Ok(Some(Err(error))) => return Err(error),
+                // One more could not be had: better a turn on one that is full than none.
+                Ok(Some(Err(error))) => return self.queue().ok_or(error),
                 // The runtime that was dialling has ended: dial again on this one.
                 Ok(None) | Err(_) => failure = Some(ConnectFailed::abandoned()),
             }
@@ -209,7 +212,10 @@ impl Pool {
             let Some(Idle { mut sender, .. }) = waiting else {
                 break;
             };
-            if sender.ready().await.is_ok() {
+            // One whose last response came before its upload had ended may not be free for long.
+            let free = sender.is_ready()
+                || matches!(timeout(FREE_WITHIN, sender.ready()).await, Ok(Ok(())));
+            if free {
                 return Ok(Lease::Http1 { sender, home });
             }
         }

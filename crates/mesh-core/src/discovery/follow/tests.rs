@@ -215,6 +215,7 @@ fn a_service_that_is_gone_is_unknown_and_its_endpoints_are_let_go() {
     });
     let (entry, _) = world.plans.find("api").unwrap();
     assert!(matches!(**entry.now(), Answer::Unknown));
+    world.then(Change::Heartbeat { now: 0 });
     assert!(world.follower.sets.is_empty());
 }
 
@@ -271,4 +272,40 @@ fn a_revision_counts_as_told_only_when_something_later_comes() {
     world.and(Change::Unknown);
     assert_eq!(world.follower.resume().unwrap().revision, 1);
     assert!(world.served.rejections().is_empty());
+}
+
+#[test]
+fn a_set_that_passes_from_one_service_to_another_is_kept() {
+    let mut world = World::new();
+    world.plans.find("api").expect("a service");
+    world.plans.find("zed").expect("a service");
+    let named = |name: &str, backends: &[&str]| {
+        let Change::Service { plan, .. } = plan(backends) else {
+            unreachable!("a plan")
+        };
+        let service = name.parse().expect("a service");
+        Change::Service { service, plan }
+    };
+    world.then(named("api.shop", &["a.shop:80", "b.shop:80"]));
+    world.and(named("zed.shop", &["c.shop:80"]));
+    for port in ["a.shop:80", "b.shop:80", "c.shop:80"] {
+        world.and(endpoints(port, set(&[1]).whole()));
+    }
+    // One step: api gives `a` up and zed takes it. It has not changed, so it is not told again.
+    world.then(named("api.shop", &["b.shop:80"]));
+    world.and(named("zed.shop", &["a.shop:80"]));
+    let zed = &world.follower.services[&"zed.shop".parse().expect("a service")];
+    assert!(zed.pending.is_none(), "the new plan is current");
+    world.then(Change::Heartbeat { now: 0 });
+    let kept: Vec<_> = world
+        .follower
+        .sets
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        kept,
+        ["a.shop:80", "b.shop:80"],
+        "and what nobody needs goes"
+    );
 }
