@@ -21,6 +21,8 @@ use crate::store::{LeaseId, SharedStore, Unavailable};
 const MAX_WATCHES: usize = 10_000;
 /// Watches of one identity, so that one workload cannot take them all.
 const MAX_WATCHES_OF_ONE: usize = 2_000;
+/// How many sets a watch can wait for to be told whole; as many as it can be about.
+const MAX_RESEND: usize = 4_000;
 
 /// One watch.
 #[derive(Debug)]
@@ -76,8 +78,9 @@ impl Session {
     pub(super) fn want(&self, mut subscriptions: Subscriptions) {
         let resend = std::mem::take(&mut subscriptions.resend);
         let mut wanted = lock(&self.wanted);
-        wanted.resend.extend(resend);
-        // Bounded: only what is subscribed to can be sent again, and that is.
+        // A reader that never reads can go on asking; what is over the bound it asks for again.
+        let room = MAX_RESEND.saturating_sub(wanted.resend.len());
+        wanted.resend.extend(resend.into_iter().take(room));
         if wanted.subscriptions.services != subscriptions.services
             || wanted.subscriptions.inbound != subscriptions.inbound
         {
@@ -172,12 +175,16 @@ impl Sessions {
 
     fn check_room(&self, identity: &Identity) -> Result<(), Refused> {
         let all = lock(&self.all);
-        if all.len() >= MAX_WATCHES {
+        // Those that ended and may come back do not count as open: else a blip that cuts every
+        // watch would keep them all out. They have a bound of their own.
+        let is_open = |session: &&Arc<Session>| lock(&session.ended).is_none();
+        let open = all.values().filter(is_open).count();
+        if open >= MAX_WATCHES || all.len() >= 2 * MAX_WATCHES {
             let message = format!("this server holds {MAX_WATCHES} watches: try another replica");
             return Err(Refused::too_many(message));
         }
         let own = all.values().filter(|session| session.identity == *identity);
-        if own.count() >= MAX_WATCHES_OF_ONE {
+        if own.filter(is_open).count() >= MAX_WATCHES_OF_ONE {
             let message = format!(
                 "{identity} holds {MAX_WATCHES_OF_ONE} watches: one for each process is enough"
             );
@@ -264,6 +271,24 @@ pub(super) mod tests {
         }
         assert!(sessions.open(&identity("api"), request()).await.is_err());
         assert!(sessions.open(&identity("web"), request()).await.is_ok());
+        // A blip cuts all of them: each may come back at once, while its lease still waits for it.
+        held.clear();
+        for _ in 0..MAX_WATCHES_OF_ONE {
+            held.push(sessions.open(&identity("api"), request()).await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_reader_that_never_reads_asks_for_is_bounded() {
+        let sessions = sessions();
+        let open = sessions.open(&identity("api"), request()).await.unwrap();
+        for port in 1..=u16::MAX {
+            open.session().want(Subscriptions {
+                resend: BTreeSet::from([format!("a.shop:{port}").parse().unwrap()]),
+                ..Subscriptions::default()
+            });
+        }
+        assert_eq!(open.session().take_wanted().resend.len(), MAX_RESEND);
     }
 
     #[tokio::test]
