@@ -21,6 +21,7 @@
 //!
 //! Steps that do nothing yet have their place and cost nothing.
 
+mod case;
 mod listener;
 mod policy;
 mod ruling;

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use super::case::Cases;
 use super::policy::Policy;
 use super::ruling::{Docket, RulingLayer};
 use crate::config::Inbound;
@@ -96,9 +97,12 @@ pub(super) async fn run<L, A, B>(
         connections.attach(id, task.abort_handle());
     };
     let refused = &served.docket.metrics().refused;
+    let turned = served.cases.watch(served.docket.limits().revoked);
+    let mut turned = std::pin::pin!(turned);
     tokio::select! {
         () = accept(&listener, &connections, refused, spawn) => {}
         () = connections.watch() => {}
+        () = &mut turned => {}
         () = shutdown => {}
     }
     drop(listener);
@@ -106,6 +110,7 @@ pub(super) async fn run<L, A, B>(
     tokio::select! {
         () = connections.drain() => {}
         () = connections.watch() => {}
+        () = &mut turned => {}
     }
     drop(cut);
 }
@@ -118,6 +123,7 @@ pub(super) struct Served<A> {
     mode: Inbound,
     handshakes: Semaphore,
     docket: Arc<Docket>,
+    cases: Cases,
 }
 
 impl<A> Served<A> {
@@ -129,6 +135,7 @@ impl<A> Served<A> {
             mode: state.mode,
             handshakes: Semaphore::new(state.limits.handshakes.min(Semaphore::MAX_PERMITS)),
             docket: Arc::new(Docket::new(state.policy, state.limits, metrics)),
+            cases: Cases::default(),
         }
     }
 
@@ -165,9 +172,10 @@ where
         ticket,
     } = accepted;
     let stack = |peer: Peer, ticket: &Ticket| {
-        let activity = Arc::clone(ticket.activity());
-        let ruling = RulingLayer::new(Arc::clone(&served.docket), peer.clone(), activity);
-        super::stack(served.app(), peer, ruling, &served.docket)
+        let case = served
+            .cases
+            .open(&served.docket, peer.clone(), ticket.activity());
+        super::stack(served.app(), peer, RulingLayer::new(case), &served.docket)
     };
     let ended = match secure(io, served.demand(), &served.handshakes).await {
         Ok(Secured::Tls {

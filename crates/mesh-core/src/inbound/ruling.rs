@@ -9,20 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use http::Request;
 use mesh_policy::name::ObjectRef;
 use metrics::Label;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::case::Case;
 use super::policy::Policy;
 use crate::layers::authorize::Refused;
 use crate::peer::Peer;
 use crate::telemetry::RequestMetrics;
 use crate::telemetry::inbound::ListenerMetrics;
 use crate::transport::Limits;
-use crate::transport::activity::Activity;
 
 /// Sets of labels with series of their own; later clients share `client_id="other"`.
 const MAX_SERIES: usize = 1_000;
@@ -47,6 +47,16 @@ impl Ruling {
     /// The series of this client and verdict.
     pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
         &self.metrics
+    }
+
+    /// Whether it is what `policy` says, and not an earlier one.
+    pub(super) fn is_by(&self, policy: &Arc<Policy>) -> bool {
+        Arc::ptr_eq(&self.policy, policy)
+    }
+
+    /// Whether an understood policy refuses the client.
+    pub(super) fn denies(&self) -> bool {
+        matches!(self.verdict, Err(Refused::Denied { .. }))
     }
 
     /// How long a request body may be silent, where `default` is the process's own limit.
@@ -91,7 +101,11 @@ impl Docket {
         self.policy.load().denies(peer)
     }
 
-    fn rule(&self, policy: Arc<Policy>, peer: &Peer) -> Ruling {
+    pub(super) fn policy(&self) -> &ArcSwap<Policy> {
+        &self.policy
+    }
+
+    pub(super) fn rule(&self, policy: Arc<Policy>, peer: &Peer) -> Ruling {
         let verdict = policy.admit(peer);
         let metrics = self.series(&policy, &verdict, peer);
         Ruling {
@@ -174,47 +188,9 @@ fn policy_labels(policy: &Policy, by: Option<&ObjectRef>) -> Vec<Label> {
 #[derive(Clone, Debug)]
 pub(super) struct RulingLayer(Arc<Case>);
 
-/// One connection before the policy.
-#[derive(Debug)]
-struct Case {
-    docket: Arc<Docket>,
-    peer: Peer,
-    activity: Arc<Activity>,
-    last: ArcSwapOption<Ruling>,
-}
-
 impl RulingLayer {
-    pub(super) fn new(docket: Arc<Docket>, peer: Peer, activity: Arc<Activity>) -> Self {
-        Self(Arc::new(Case {
-            docket,
-            peer,
-            activity,
-            last: ArcSwapOption::empty(),
-        }))
-    }
-}
-
-impl Case {
-    fn ruling(&self) -> Arc<Ruling> {
-        let policy = self.docket.policy.load();
-        let last = self.last.load();
-        if let Some(ruling) = last
-            .as_ref()
-            .filter(|last| Arc::ptr_eq(&last.policy, &policy))
-        {
-            return Arc::clone(ruling);
-        }
-        let ruling = Arc::new(self.docket.rule(Arc::clone(&policy), &self.peer));
-        let denied = matches!(ruling.verdict, Err(Refused::Denied { .. }));
-        if self.peer.identity().is_none() {
-            self.activity.doubt(denied);
-            if denied {
-                // This request is answered, and no other one is taken from a stranger.
-                self.activity.end();
-            }
-        }
-        self.last.store(Some(Arc::clone(&ruling)));
-        ruling
+    pub(super) const fn new(case: Arc<Case>) -> Self {
+        Self(case)
     }
 }
 

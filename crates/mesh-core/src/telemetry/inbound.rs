@@ -24,6 +24,8 @@ pub struct ListenerMetrics {
     pub refused: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
+    /// Connections cut because policy turned against what went on in them.
+    pub revoked: Counter,
 }
 
 impl ListenerMetrics {
@@ -37,6 +39,7 @@ impl ListenerMetrics {
             recorder: recorder.clone(),
             refused: recorder.counter("mesh_inbound_connections_refused_total", labels.clone()),
             panics: recorder.counter("mesh_inbound_panics_total", labels.clone()),
+            revoked: recorder.counter("mesh_inbound_connections_revoked_total", labels.clone()),
             labels,
         }
     }

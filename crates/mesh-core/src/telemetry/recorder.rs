@@ -191,6 +191,10 @@ impl Recorder {
                 "Connections beyond the limit, closed at once.",
             ),
             ("mesh_inbound_panics_total", "Handlers that panicked."),
+            (
+                "mesh_inbound_connections_revoked_total",
+                "Connections cut because policy turned against what went on in them.",
+            ),
         ];
         for (name, text) in counters {
             self.registry

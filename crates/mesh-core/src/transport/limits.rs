@@ -36,6 +36,10 @@ pub struct Limits {
     /// late by at most a sixth of `header`. Too short cuts slow readers; too long keeps memory,
     /// and a handler's resources, for clients that never read.
     pub unread: Duration,
+    /// How long a stream may go on once policy refuses a client that it had let in, 5 s by
+    /// default, found late by at most an eighth; its next request is refused at once. Too short
+    /// cuts downloads at each slip of an editor's hand; too long lets a banned client listen on.
+    pub revoked: Duration,
     /// How long a drain waits for requests in flight, 120 s by default, then cuts them.
     pub drain: Duration,
     /// Requests at once on one HTTP/2 connection, 200 by default. Too low makes the client open
@@ -55,6 +59,7 @@ impl Default for Limits {
             body_silence: Some(Duration::from_secs(30)),
             idle: Duration::from_secs(5 * 60),
             unread: Duration::from_secs(60),
+            revoked: Duration::from_secs(5),
             drain: Duration::from_secs(120),
             streams: 200,
             header_list_bytes: 16 * 1024,

@@ -1,7 +1,11 @@
 //! Who may call: decided before the handler, from the identity that the handshake proved.
 
-use http::Request;
-use mesh_core::Body;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use mesh_core::{Body, BoxError};
 use mesh_test::TestMesh;
 
 use crate::{Handled, get, named, raw, read};
@@ -69,6 +73,47 @@ async fn z01_a_server_without_an_authorization_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn z03_policy_acts_on_the_next_request_and_soon_on_open_streams() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    mesh.apply(&server(ALLOW_WEB)).await.expect("policy");
+    let mut config = mesh.config("shop/api").await.expect("a configuration");
+    config.services = vec!["api.shop".parse().expect("a name")];
+    config.limits.revoked = std::time::Duration::from_millis(500);
+    // An answer that begins and never ends.
+    let app = tower::service_fn(|_: Request<Body>| async {
+        let first = futures_util::stream::once(async { Ok(Frame::data(Bytes::from("begun"))) });
+        let endless = first.chain(futures_util::stream::pending::<Result<_, BoxError>>());
+        Ok::<_, BoxError>(Response::new(Body::new(StreamBody::new(endless))))
+    });
+    let api = mesh.serve_with(config, app).await.expect("api");
+    let web = mesh.join("shop/web").await.expect("web joins");
+    let open = async || {
+        let request = Request::get("http://api.shop/").body(Body::empty());
+        let Ok(response) = web.client().send(request.expect("a request")).await;
+        response
+    };
+    let mut stream = open().await;
+    assert_eq!(stream.status(), 200);
+    let begun = stream.body_mut().frame().await.expect("a frame");
+    assert_eq!(begun.expect("no error").into_data().expect("data"), "begun");
+
+    mesh.apply(&server("")).await.expect("a Server for nobody");
+    let deny = ALLOW_WEB.replace("sa/web", "sa/other");
+    mesh.apply(&deny).await.expect("an authorization");
+    mesh.until("the next request is refused", async || {
+        open().await.status() == 403
+    })
+    .await;
+    let end = tokio::time::timeout(
+        std::time::Duration::from_secs(10),
+        stream.body_mut().frame(),
+    );
+    let end = end.await.expect("the stream ends").expect("not in peace");
+    assert!(end.is_err(), "an answer that was cut is not whole");
+    drop(api);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn z02_the_denied_get_403_or_a_grpc_status_and_the_handler_is_never_called() {
     let mesh = TestMesh::start().await.expect("a mesh");
     let handled = Handled::default();
@@ -115,7 +160,7 @@ async fn z11_identity_headers_of_the_wire_never_reach_the_handler() {
             }
         }
         seen.sort();
-        Ok::<_, mesh_core::BoxError>(http::Response::new(Body::from(seen.join(","))))
+        Ok::<_, BoxError>(Response::new(Body::from(seen.join(","))))
     });
     let api = mesh.serve("shop/api", "api.shop", app).await.expect("api");
     let expected = "l5d-client-id=spiffe://mesh.local/ns/shop/sa/web,x-mesh-client-id=spiffe://mesh.local/ns/shop/sa/web";

@@ -3,6 +3,7 @@
 mod plaintext;
 mod slow;
 mod tls;
+mod turned;
 mod upgrade;
 mod writes;
 
