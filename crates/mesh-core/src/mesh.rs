@@ -21,7 +21,7 @@ pub use server::{ServeError, Server};
 use crate::config::{Config, InvalidConfig};
 use crate::discovery::{Control, Joined, Setup, start};
 pub use crate::discovery::{LinkFailed, TokenUnreadable};
-use crate::telemetry::{InvalidMetrics, Recorder};
+use crate::telemetry::{InvalidMetrics, Recorder, Workload};
 use crate::{BoxError, outbound};
 
 /// A process's place in the mesh. Cheap to clone; the last one dropped, with its
@@ -121,6 +121,12 @@ impl Mesh {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.inner.joined.identity
+    }
+
+    /// What this process is called: the names that its metrics carry.
+    #[must_use]
+    pub fn workload(&self) -> &Workload {
+        &self.inner.joined.workload
     }
 
     /// Where `/metrics`, `/ready`, `/live` and `/plan` are; `None` if they are switched off.

@@ -17,7 +17,7 @@ use tower_service::Service;
 use crate::served::Served;
 
 /// How long anything here is waited for before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 

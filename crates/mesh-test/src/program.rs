@@ -1,20 +1,28 @@
 //! A program of its own in the mesh of a test.
 
-use std::process::{Child, Command};
+use std::process::{ExitStatus, Stdio};
 
 use mesh_core::BoxError;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
 
 use crate::TestMesh;
+use crate::mesh::PATIENCE;
 
 /// A running program; it is killed when this value is dropped.
 #[derive(Debug)]
-pub struct Program(Child);
+pub struct Program {
+    child: Child,
+    said: Lines<BufReader<ChildStdout>>,
+}
 
 impl TestMesh {
     /// Starts `program` with the environment of a process that joins as `identity`, written
     /// `namespace/account`, and serves `service`.
     ///
-    /// Whether it is ready is seen by calling it: [`TestMesh::until`].
+    /// Whether it is ready is seen by calling it ([`TestMesh::until`]), or by what it says
+    /// ([`Program::said`]).
     ///
     /// # Errors
     ///
@@ -25,19 +33,86 @@ impl TestMesh {
         identity: &str,
         service: &str,
     ) -> Result<Program, BoxError> {
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command.env("MESH_SERVICE", service);
+        self.start_program(command, identity).await
+    }
+
+    /// The same with a command of the test's own: its arguments and further variables.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TestMesh::spawn`].
+    pub async fn start_program(
+        &self,
+        mut command: Command,
+        identity: &str,
+    ) -> Result<Program, BoxError> {
+        command
             .env("MESH_DISCOVERY", self.url())
-            .env("MESH_TOKEN", self.token(identity).await?.reveal())
-            .env("MESH_SERVICE", service)
-            .spawn()?;
-        Ok(Program(child))
+            .env("MESH_TOKEN", self.token(identity).await?.reveal());
+        Ok(Program::start(command)?)
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself already, which is as well.
-        drop(self.0.kill());
-        drop(self.0.wait());
+impl Program {
+    /// Starts a program, in a mesh or outside.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(mut command: Command) -> std::io::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let stdout = child.stdout.take().expect("it is piped");
+        let said = BufReader::new(stdout).lines();
+        Ok(Self { child, said })
+    }
+
+    /// Waits for a line of standard output that begins with `word`, and gives what follows.
+    ///
+    /// # Errors
+    ///
+    /// The program ends without it, or 20 s pass.
+    pub async fn said(&mut self, word: &str) -> Result<String, BoxError> {
+        let found = async {
+            while let Some(line) = self.said.next_line().await? {
+                if let Some(rest) = line.strip_prefix(word) {
+                    return Ok(rest.trim().to_owned());
+                }
+            }
+            Err(BoxError::from(format!("it ended and never said {word}")))
+        };
+        let found = timeout(PATIENCE, found).await;
+        found.map_err(|_| format!("it has not said {word}"))?
+    }
+
+    /// Sends a signal, such as `TERM`.
+    ///
+    /// # Errors
+    ///
+    /// The program has ended already.
+    pub async fn signal(&self, name: &str) -> Result<(), BoxError> {
+        let id = self.child.id().ok_or("it has ended already")?;
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", name, &id.to_string()]).status().await?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err("it has ended already".into())
+        }
+    }
+
+    /// Waits until the program has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// 20 s pass.
+    pub async fn ended(&mut self) -> Result<ExitStatus, BoxError> {
+        let ended = timeout(PATIENCE, self.child.wait()).await;
+        Ok(ended.map_err(|_| "it has not ended")??)
     }
 }

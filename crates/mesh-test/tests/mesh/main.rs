@@ -2,6 +2,7 @@
 
 mod authorization;
 mod discovery;
+mod echo;
 mod forge;
 mod http;
 mod identity;
