@@ -21,6 +21,7 @@ mod call;
 pub(crate) mod form;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use tower_layer::{Identity, Layer};
 
 pub(crate) use call::Call;
 pub use form::Shapeless;
+pub use trace::{Decided, DecidedRule, Trace};
 
 use crate::layers::balance::{Balance, BalanceLayer};
 use crate::layers::context::{ContextLayer, Inherit};

@@ -64,6 +64,7 @@ async fn send(call: Option<Call>, mut request: Request<Body>) -> Result<Response
     let watch = Watch::new(Arc::clone(endpoint), call.deadline());
     match exchange(endpoint, request).await {
         Ok((response, held)) => {
+            call.carried();
             watch.answered(&response, protocol);
             Ok(deliver(response, held, observation, in_flight.clone()))
         }

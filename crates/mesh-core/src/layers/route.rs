@@ -144,7 +144,11 @@ fn decide(
         .ok_or_else(|| Unroutable::NoRule {
             port: port.address.clone(),
         })?;
-    Ok(Call::new(Arc::clone(port), found.rule))
+    let call = Call::new(Arc::clone(port), found.rule);
+    Ok(match request.extensions().get() {
+        Some(trace) => call.traced(trace),
+        None => call,
+    })
 }
 
 pin_project! {

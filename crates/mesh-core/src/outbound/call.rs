@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{DecidedRule, Trace};
 use crate::plans::{Backend, InFlight, Port, Routes};
 
 /// What the steps of the stack have decided about one request so far.
@@ -15,6 +16,7 @@ pub(crate) struct Call {
     deadline: Option<Instant>,
     backend: Option<Arc<Backend>>,
     endpoint: Option<InFlight>,
+    trace: Option<Trace>,
 }
 
 impl Call {
@@ -26,7 +28,25 @@ impl Call {
             deadline: None,
             backend: None,
             endpoint: None,
+            trace: None,
         }
+    }
+
+    /// Whoever sent the request wants to know what is decided.
+    pub(crate) fn traced(self, trace: &Trace) -> Self {
+        let rule = self
+            .routes()
+            .map(|(routes, rule)| &routes.table.rules()[rule]);
+        trace.note(|decided| {
+            decided.port = Some(self.port.address.clone());
+            decided.route = rule.map(|rule| rule.source.clone());
+            decided.rule = rule.map(|rule| DecidedRule {
+                index: rule.index,
+                name: rule.name.clone(),
+            });
+        });
+        let trace = Some(trace.clone());
+        Self { trace, ..self }
     }
 
     /// The logical port that the caller named.
@@ -61,11 +81,29 @@ impl Call {
     }
 
     pub(crate) fn set_backend(&mut self, backend: Arc<Backend>) {
+        if let Some(trace) = &self.trace {
+            trace.note(|decided| decided.backend = Some(backend.port().clone()));
+        }
         self.backend = Some(backend);
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: InFlight) {
+        if let Some(trace) = &self.trace {
+            trace.note(|decided| {
+                decided.endpoint = Some(endpoint.endpoint().facts().address);
+                decided.tls = None;
+                decided.attempts += 1;
+            });
+        }
         self.endpoint = Some(endpoint);
+    }
+
+    /// A connection carried the request.
+    pub(crate) fn carried(&self) {
+        if let (Some(trace), Some(endpoint)) = (&self.trace, &self.endpoint) {
+            let tls = endpoint.endpoint().pool().tls();
+            trace.note(|decided| decided.tls = tls);
+        }
     }
 
     /// The chosen backend and its chosen endpoint, once both are.

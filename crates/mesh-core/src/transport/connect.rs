@@ -21,7 +21,7 @@ use mesh_policy::identity::Identity;
 use mesh_policy::plan::endpoint::HttpVersions;
 use mesh_tls::config::Alpn;
 use mesh_tls::credentials::Credentials;
-use mesh_tls::handshake::{self, HandshakeRefused};
+use mesh_tls::handshake::{self, HandshakeRefused, TlsFacts};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -61,6 +61,8 @@ pub(crate) struct Opened {
     pub(crate) sender: Sender,
     /// Ends with the connection; somebody must poll it.
     pub(crate) driver: BoxFuture<'static, ()>,
+    /// What its handshake agreed on; `None` for plaintext.
+    pub(crate) tls: Option<TlsFacts>,
 }
 
 /// Where requests of a connection are handed in.
@@ -145,8 +147,10 @@ impl Dial for Dialer {
                 return within(address, Step::Handshake, open(socket, version)).await;
             };
             within(address, Step::Handshake, async {
-                let (stream, _) = handshake::connect(socket, tls).await?;
-                open(stream, version).await
+                let (stream, facts) = handshake::connect(socket, tls).await?;
+                let opened = open(stream, version).await?;
+                let tls = Some(facts);
+                Ok::<_, BoxError>(Opened { tls, ..opened })
             })
             .await
         })
@@ -191,6 +195,7 @@ where
             Ok(Opened {
                 sender: Sender::Http1(sender),
                 driver: Box::pin(driver),
+                tls: None,
             })
         }
         Alpn::Http2 => {
@@ -210,6 +215,7 @@ where
             Ok(Opened {
                 sender: Sender::Http2(sender, occupancy),
                 driver: Box::pin(driver),
+                tls: None,
             })
         }
     }

@@ -16,10 +16,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use mesh_tls::config::Alpn;
+use mesh_tls::handshake::TlsFacts;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
@@ -70,6 +71,8 @@ pub(crate) struct Pool {
     limits: PoolLimits,
     shared: ArcSwap<Vec<Arc<Shared>>>,
     state: Mutex<State>,
+    /// What the newest connection's handshake agreed on.
+    tls: ArcSwapOption<TlsFacts>,
 }
 
 #[derive(Default)]
@@ -99,12 +102,18 @@ impl Pool {
             limits,
             shared: ArcSwap::default(),
             state: Mutex::default(),
+            tls: ArcSwapOption::empty(),
         })
     }
 
     /// What the connections speak.
     pub(crate) fn version(&self) -> Alpn {
         self.dial.version()
+    }
+
+    /// What the newest connection's handshake agreed on; `None` for plaintext, and before one.
+    pub(crate) fn tls(&self) -> Option<TlsFacts> {
+        self.tls.load().as_deref().cloned()
     }
 
     /// A connection that takes a request now, if there is one.
@@ -185,7 +194,12 @@ impl Pool {
 
     /// Takes a new connection in and keeps it going.
     fn take_in(self: &Arc<Self>, opened: Opened) -> Option<http1::SendRequest<Body>> {
-        let Opened { sender, driver } = opened;
+        let Opened {
+            sender,
+            driver,
+            tls,
+        } = opened;
+        self.tls.store(tls.map(Arc::new));
         match sender {
             Sender::Http1(sender) => {
                 tokio::spawn(keep(Arc::downgrade(self), None, driver, self.limits));

@@ -9,6 +9,7 @@ mod identity;
 mod openssl;
 mod raw;
 mod routing;
+mod trace;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
