@@ -146,6 +146,7 @@ type Lookup = fn(&(dyn Error + 'static)) -> Option<Cause>;
 const KNOWN: &[Lookup] = &[
     of::<layers::authorize::Refused>,
     of::<layers::body_silence::BodySilent>,
+    of::<layers::canonical_path::BadTarget>,
     of::<layers::deadline::Late>,
     of::<layers::panic::Panicked>,
     of::<layers::balance::NoEndpoints>,

@@ -9,6 +9,7 @@
 //!  observe   counts the request, and what became of it
 //!  answer    errors and panics of all below become responses
 //!  deadline  work that is late already is refused
+//!  path      one spelling for rules and for the application, or 400
 //!  route     (nothing yet)
 //!  authorize before the application sees a byte of the body
 //!  filters   (nothing yet)
@@ -38,6 +39,7 @@ use tower_service::Service;
 use crate::layers::answer::AnswerLayer;
 use crate::layers::authorize::AuthorizeLayer;
 use crate::layers::body_silence::BodySilenceLayer;
+use crate::layers::canonical_path::CanonicalPathLayer;
 use crate::layers::deadline::DeadlineLayer;
 use crate::layers::inbound_context::InboundContextLayer;
 use crate::layers::inbound_observe::InboundObserveLayer;
@@ -84,6 +86,7 @@ where
         .layer(AnswerLayer)
         .layer(CatchPanicLayer::new(docket.metrics().panics.clone()))
         .layer(DeadlineLayer)
+        .layer(CanonicalPathLayer)
         .layer(route)
         .layer(AuthorizeLayer::by_ruling())
         .layer(filters)

@@ -3,6 +3,7 @@
 //! ```text
 //!  request
 //!    │ context    what is inherited from the request being served
+//!    │ path       one spelling for rules and for the server, or 400
 //!    │ route      authority → plan → rule; the plan is loaded here, once
 //!    │ observe    (nothing yet: route metrics, taps)
 //!    │ deadline   the rule's limit, capped by what the caller still waits
@@ -32,6 +33,7 @@ pub use form::Shapeless;
 pub use trace::{Decided, DecidedRule, Trace};
 
 use crate::layers::balance::{Balance, BalanceLayer};
+use crate::layers::canonical_path::{CanonicalPath, CanonicalPathLayer};
 use crate::layers::context::{ContextLayer, Inherit};
 use crate::layers::endpoint::Endpoint;
 use crate::layers::route::{Route, RouteLayer};
@@ -40,11 +42,12 @@ use crate::layers::timeout::{Timeout, TimeoutLayer};
 use crate::plans::Plans;
 
 /// The whole stack as a type: no box between its steps.
-pub(crate) type Outbound = Inherit<Route<Timeout<Split<Balance<Endpoint>>>>>;
+pub(crate) type Outbound = Inherit<CanonicalPath<Route<Timeout<Split<Balance<Endpoint>>>>>>;
 
 /// Puts the stack together.
 pub(crate) fn stack(plans: Arc<Plans>) -> Outbound {
     let context = ContextLayer;
+    let path = CanonicalPathLayer;
     let route = RouteLayer::new(plans);
     // A step that does nothing yet is the identity: it has a place and costs nothing.
     let observe = Identity::new();
@@ -52,5 +55,8 @@ pub(crate) fn stack(plans: Arc<Plans>) -> Outbound {
     let retry = Identity::new();
     let split = SplitLayer;
     let balance = BalanceLayer;
-    (context, route, observe, deadline, retry, split, balance).layer(Endpoint)
+    (
+        context, path, route, observe, deadline, retry, split, balance,
+    )
+        .layer(Endpoint)
 }

@@ -15,6 +15,7 @@
 //! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
 //! | [`authorize`] | whether a client may call, and by which object |
 //! | [`classify`] | what counts as a success |
+//! | [`path`] | the one spelling of a path that rules and applications see |
 //! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
 //! | [`plan`] | what a process is told, as it travels |
 //! | [`report`] | what a process tells, as it travels |
@@ -29,6 +30,7 @@ pub mod duration;
 pub mod identity;
 pub mod manifest;
 pub mod name;
+pub mod path;
 pub mod plan;
 pub mod report;
 pub mod route;

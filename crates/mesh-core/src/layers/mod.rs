@@ -8,6 +8,7 @@ pub mod answer;
 pub mod authorize;
 pub mod balance;
 pub mod body_silence;
+pub mod canonical_path;
 pub mod context;
 pub mod deadline;
 pub mod endpoint;

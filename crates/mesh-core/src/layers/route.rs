@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
+use http::Request;
 use http::header::HOST;
-use http::{Method, Request};
 use mesh_policy::address::{UnknownPort, select_port};
 use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::route::Facts;
@@ -98,9 +98,6 @@ where
 }
 
 fn find(plans: &Plans, request: &Request<Body>) -> Result<(Arc<Entry>, Option<u16>), Unroutable> {
-    if request.method() == Method::CONNECT {
-        return Err(Unroutable::Connect);
-    }
     let authority = match request.uri().authority() {
         Some(authority) => authority.as_str(),
         None => request
@@ -214,9 +211,6 @@ pub enum Unroutable {
         "the request names no service: give it an absolute URI, such as http://orders.shop/, or a Host header"
     )]
     NoAuthority,
-    /// It asks for a tunnel.
-    #[error("CONNECT does not pass the mesh's HTTP client: send the request itself")]
-    Connect,
     /// Its host is no service of the mesh.
     #[error(transparent)]
     NotInMesh(#[from] NotInMesh),
@@ -261,9 +255,7 @@ pub enum Unroutable {
 impl Caused for Unroutable {
     fn cause(&self) -> Cause {
         match self {
-            Self::NoAuthority | Self::Connect | Self::NotInMesh(NotInMesh::Invalid(_)) => {
-                Cause::InvalidRequest
-            }
+            Self::NoAuthority | Self::NotInMesh(NotInMesh::Invalid(_)) => Cause::InvalidRequest,
             Self::Unknown { .. }
             | Self::Unanswered { .. }
             | Self::NotInMesh(NotInMesh::External { .. }) => Cause::UnknownService,

@@ -1,5 +1,6 @@
 //! The whole stack of a listener over pipes in memory: real bytes, a clock that jumps.
 
+mod paths;
 mod plaintext;
 mod slow;
 mod tls;
