@@ -90,6 +90,12 @@ impl Program {
         found.map_err(|_| format!("it has not said {word}"))?
     }
 
+    /// Its process, until it has ended.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Sends a signal, such as `TERM`.
     ///
     /// # Errors

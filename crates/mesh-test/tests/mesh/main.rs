@@ -6,9 +6,12 @@ mod echo;
 mod forge;
 mod http;
 mod identity;
+mod load;
 mod openssl;
+mod operations;
 mod raw;
 mod routing;
+mod secrets;
 mod trace;
 
 use std::sync::Arc;
