@@ -15,6 +15,7 @@
 //! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
 //! | [`authorize`] | whether a client may call, and by which object |
 //! | [`classify`] | what counts as a success |
+//! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
 //! | [`path`] | the one spelling of a path that rules and applications see |
 //! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
 //! | [`plan`] | what a process is told, as it travels |
@@ -22,7 +23,9 @@
 
 pub mod address;
 pub mod authorize;
+pub mod backoff;
 pub mod balance;
+pub mod budget;
 pub mod classify;
 pub mod deadline;
 pub mod draw;
@@ -32,7 +35,10 @@ pub mod manifest;
 pub mod name;
 pub mod path;
 pub mod plan;
+pub mod pushback;
 pub mod report;
+pub mod retry;
 pub mod route;
 pub mod split;
+pub mod timeout;
 pub mod token;

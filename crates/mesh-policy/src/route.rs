@@ -6,14 +6,15 @@
 //! the first entry that matches is the answer.
 
 use std::cmp::Reverse;
-use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::name::ObjectRef;
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan, PortPlan, RulePlan, TimeoutsPlan};
+use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan, PortPlan, RulePlan};
 use crate::plan::part::NotUnderstood;
+use crate::retry::RetryPolicy;
 use crate::split::Split;
+use crate::timeout::Timeouts;
 
 /// The rules of one logical port, ready to be asked.
 #[derive(Clone, Debug)]
@@ -35,13 +36,8 @@ pub struct Rule {
     pub split: Split,
     /// How long things may take.
     pub timeouts: Timeouts,
-}
-
-/// Time limits of a rule; `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the call to the end of the response headers, retries included.
-    pub request: Option<Duration>,
+    /// What is tried again.
+    pub retry: RetryPolicy,
 }
 
 /// What a rule can look at.
@@ -133,6 +129,7 @@ impl Table {
             name: plan.name.clone(),
             split: Split::from(plan.backends.as_slice()),
             timeouts: Timeouts::from(plan.timeouts),
+            retry: RetryPolicy::from(plan.retry.as_ref()),
         });
         if plan.matches.is_empty() {
             let found = Found {
@@ -148,16 +145,6 @@ impl Table {
                 .push(Entry::compile(plan, Found { rule, matched })?);
         }
         Ok(())
-    }
-}
-
-impl From<TimeoutsPlan> for Timeouts {
-    fn from(plan: TimeoutsPlan) -> Self {
-        // GEP-1742: a timeout of zero is no timeout.
-        let request = plan.request_ms.filter(|millis| *millis > 0);
-        Self {
-            request: request.map(Duration::from_millis),
-        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! of the protocol: a document is edited only together with a new capability or
 //! a new protocol version, never to make a test pass.
 
+#[path = "golden/routes.rs"]
+mod routes;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
@@ -14,10 +17,6 @@ use mesh_policy::plan::endpoint::{Endpoint, EndpointSet, HttpVersions};
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse, Refusal};
 use mesh_policy::plan::inbound::{
     AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan, PatternPlan,
-};
-use mesh_policy::plan::outbound::{
-    BackendPlan, HeaderPlan, MatchPlan, PathPlan, PortPlan, RoutePlan, RulePlan, ServicePlan,
-    TargetPlan, TimeoutsPlan,
 };
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::registration::Registration;
@@ -196,80 +195,6 @@ fn welcome_and_heartbeat_keep_their_form() {
     agree(
         &event(Change::Heartbeat { now: 1_800_000_010 }),
         include_str!("golden/event-heartbeat.json"),
-    );
-}
-
-fn canary_rule() -> RulePlan {
-    let exact_get = MatchPlan {
-        path: Some(PathPlan::Exact("/orders".into())),
-        method: Some("GET".into()),
-        headers: vec![HeaderPlan {
-            name: "x-canary".into(),
-            exact: "yes".into(),
-        }],
-    };
-    let prefix = MatchPlan {
-        path: Some(PathPlan::Prefix("/orders/".into())),
-        ..MatchPlan::default()
-    };
-    RulePlan {
-        name: Some("canary".into()),
-        matches: vec![exact_get, prefix],
-        backends: vec![
-            BackendPlan {
-                weight: 95,
-                target: TargetPlan::Service(port("api-stable.shop:80")),
-            },
-            BackendPlan {
-                weight: 5,
-                target: TargetPlan::Invalid {
-                    name: "api-canary.shop".into(),
-                    reason: "BackendNotFound".into(),
-                    message: "apply the Service api-canary.shop".into(),
-                },
-            },
-        ],
-        timeouts: TimeoutsPlan {
-            request_ms: Some(1_500),
-        },
-    }
-}
-
-#[test]
-fn the_routes_of_a_service_keep_their_form() {
-    let written = RoutePlan {
-        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
-        rules: vec![canary_rule()],
-    };
-    let default = RoutePlan {
-        source: ObjectRef::builtin("default"),
-        rules: vec![RulePlan {
-            backends: vec![BackendPlan {
-                weight: 1,
-                target: TargetPlan::Service(port("api.shop:8080")),
-            }],
-            ..RulePlan::default()
-        }],
-    };
-    let governed_by = |port, route| PortPlan {
-        port,
-        routes: vec![Part::new("route/1", route)],
-    };
-    agree(
-        &event(Change::Service {
-            service: "api.shop".parse().unwrap(),
-            plan: Some(ServicePlan {
-                ports: vec![governed_by(80, written), governed_by(8080, default)],
-            }),
-        }),
-        include_str!("golden/event-service.json"),
-    );
-    agree(
-        &event(Change::Service {
-            service: "nobody.shop".parse().unwrap(),
-            plan: None,
-        }),
-        include_str!("golden/event-service-unknown.json"),
     );
 }
 

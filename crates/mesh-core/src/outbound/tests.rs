@@ -137,6 +137,7 @@ impl World {
                 port: 80,
                 routes: vec![Part::new("route/1", route)],
             }],
+            ..ServicePlan::default()
         };
         let backend = |port: &ServicePort| Arc::clone(&self.backends[port]);
         let service = Service::compile(&name, &plan, backend);
@@ -298,6 +299,7 @@ async fn the_rules_limit_ends_a_silent_call() {
     let limited = RulePlan {
         timeouts: TimeoutsPlan {
             request_ms: Some(70),
+            ..TimeoutsPlan::default()
         },
         ..rule(vec![to("api.shop:80", 1)])
     };

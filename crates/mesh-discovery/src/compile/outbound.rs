@@ -7,13 +7,9 @@ use mesh_policy::name::{ObjectRef, ServiceName, ServicePort};
 use mesh_policy::plan::outbound::{
     BackendPlan, PortPlan, RoutePlan, RulePlan, ServicePlan, TargetPlan, TimeoutsPlan,
 };
-use mesh_policy::plan::part::Part;
 
 use super::services::Services;
 use super::{age, object_ref};
-
-/// What a reader must know to act on a route.
-const ROUTE: &str = "route/1";
 
 /// Routes and splits, oldest first.
 #[derive(Clone, Debug, Default)]
@@ -57,11 +53,12 @@ impl Routes {
             routes: self
                 .routes_of(services, service, port, namespace)
                 .into_iter()
-                .map(|route| Part::new(ROUTE, route))
+                .map(RoutePlan::into_part)
                 .collect(),
         };
         ServicePlan {
             ports: services.ports(service).map(port).collect(),
+            budget: None,
         }
     }
 
@@ -144,7 +141,9 @@ fn route_plan(
             request_ms: rule
                 .request_timeout
                 .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            ..TimeoutsPlan::default()
         },
+        retry: None,
     };
     RoutePlan {
         source: object_ref(&manifest.meta),

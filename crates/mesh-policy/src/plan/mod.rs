@@ -18,6 +18,7 @@ pub mod inbound;
 pub mod outbound;
 pub mod part;
 pub mod registration;
+mod resilience;
 pub mod watch;
 
 /// The version of the wire that this library speaks. A server speaks this and the one before.
@@ -27,4 +28,10 @@ pub const PROTOCOL_VERSION: u32 = 1;
 ///
 /// A process sends the list with its watch, so that discovery can tell who
 /// cannot honour a feature; a part that requires anything else closes what it governs.
-pub const CAPABILITIES: &[&str] = &["authorization/1", "inbound/1", "route/1"];
+pub const CAPABILITIES: &[&str] = &[
+    "authorization/1",
+    "inbound/1",
+    "retry/1",
+    "route/1",
+    "timeouts/1",
+];

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::part::Part;
+pub use super::resilience::{BudgetPlan, RetryMethods, RetryPlan, StatusRange, TimeoutsPlan};
 use crate::name::{ObjectRef, ServicePort};
 
 /// All that a client needs to know of a service, but for its endpoints.
@@ -10,6 +11,10 @@ use crate::name::{ObjectRef, ServicePort};
 pub struct ServicePlan {
     /// Its logical ports, in ascending order.
     pub ports: Vec<PortPlan>,
+    /// How much its callers may add by retries; absent means the default.
+    /// A reader that lacks this retries nothing either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetPlan>,
 }
 
 /// The routes of one logical port.
@@ -48,6 +53,29 @@ pub struct RulePlan {
     /// How long things may take.
     #[serde(default, skip_serializing_if = "TimeoutsPlan::is_empty")]
     pub timeouts: TimeoutsPlan,
+    /// What is tried again; absent means only what no server ever processed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryPlan>,
+}
+
+impl RoutePlan {
+    /// The route as it travels: it requires every feature that it uses, so that a
+    /// reader which lacks one closes the port instead of doing half.
+    #[must_use]
+    pub fn into_part(self) -> Part<Self> {
+        let uses = |feature: fn(&RulePlan) -> bool| self.rules.iter().any(feature);
+        let features = [
+            ("route/1", true),
+            ("retry/1", uses(|rule| rule.retry.is_some())),
+            ("timeouts/1", uses(|rule| rule.timeouts.is_beyond_request())),
+        ];
+        let required = features.into_iter().filter(|(_, used)| *used);
+        let requires = required.map(|(name, _)| name.to_owned()).collect();
+        Part::Understood {
+            requires,
+            body: self,
+        }
+    }
 }
 
 /// All of these must hold of a request.
@@ -110,19 +138,4 @@ pub enum TargetPlan {
         /// What is wrong, and the remedy.
         message: String,
     },
-}
-
-/// Time limits of a rule, in milliseconds; absent means none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TimeoutsPlan {
-    /// From the call to the end of the response headers, retries included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_ms: Option<u64>,
-}
-
-impl TimeoutsPlan {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
 }

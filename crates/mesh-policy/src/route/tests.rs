@@ -140,14 +140,6 @@ fn of_two_matches_on_one_header_the_first_counts() {
 }
 
 #[test]
-fn a_timeout_of_zero_is_none() {
-    let timeout = |request_ms| Timeouts::from(TimeoutsPlan { request_ms }).request;
-    assert_eq!(timeout(None), None);
-    assert_eq!(timeout(Some(0)), None);
-    assert_eq!(timeout(Some(1)), Some(Duration::from_millis(1)));
-}
-
-#[test]
 fn headers_are_compared_whole_and_repeated_ones_as_a_list() {
     let table = table(vec![route(
         "r",

@@ -89,6 +89,7 @@ fn plan(backends: &[&str]) -> Change {
                 port: 80,
                 routes: vec![Part::new("route/1", route)],
             }],
+            ..ServicePlan::default()
         }),
     }
 }
@@ -234,6 +235,7 @@ fn z16_a_plan_that_is_not_understood_closes_its_port_and_is_reported() {
                 port: 80,
                 routes: vec![beyond],
             }],
+            ..ServicePlan::default()
         }),
     });
     assert_eq!(world.backends(), None);

@@ -1,0 +1,140 @@
+//! The routes of a service, and what each feature of them requires.
+
+use mesh_policy::name::ObjectRef;
+use mesh_policy::plan::outbound::{
+    BackendPlan, BudgetPlan, HeaderPlan, MatchPlan, PathPlan, PortPlan, RetryMethods, RetryPlan,
+    RoutePlan, RulePlan, ServicePlan, StatusRange, TargetPlan, TimeoutsPlan,
+};
+use mesh_policy::plan::watch::Change;
+
+use super::{agree, event, object, port};
+
+fn canary_rule() -> RulePlan {
+    let exact_get = MatchPlan {
+        path: Some(PathPlan::Exact("/orders".into())),
+        method: Some("GET".into()),
+        headers: vec![HeaderPlan {
+            name: "x-canary".into(),
+            exact: "yes".into(),
+        }],
+    };
+    let prefix = MatchPlan {
+        path: Some(PathPlan::Prefix("/orders/".into())),
+        ..MatchPlan::default()
+    };
+    RulePlan {
+        name: Some("canary".into()),
+        matches: vec![exact_get, prefix],
+        backends: vec![
+            BackendPlan {
+                weight: 95,
+                target: TargetPlan::Service(port("api-stable.shop:80")),
+            },
+            BackendPlan {
+                weight: 5,
+                target: TargetPlan::Invalid {
+                    name: "api-canary.shop".into(),
+                    reason: "BackendNotFound".into(),
+                    message: "apply the Service api-canary.shop".into(),
+                },
+            },
+        ],
+        timeouts: TimeoutsPlan {
+            request_ms: Some(1_500),
+            ..TimeoutsPlan::default()
+        },
+        retry: None,
+    }
+}
+
+#[test]
+fn the_routes_of_a_service_keep_their_form() {
+    let written = RoutePlan {
+        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
+        rules: vec![canary_rule()],
+    };
+    let default = RoutePlan {
+        source: ObjectRef::builtin("default"),
+        rules: vec![RulePlan {
+            backends: vec![BackendPlan {
+                weight: 1,
+                target: TargetPlan::Service(port("api.shop:8080")),
+            }],
+            ..RulePlan::default()
+        }],
+    };
+    let governed_by = |port, route| PortPlan {
+        port,
+        routes: vec![RoutePlan::into_part(route)],
+    };
+    agree(
+        &event(Change::Service {
+            service: "api.shop".parse().unwrap(),
+            plan: Some(ServicePlan {
+                ports: vec![governed_by(80, written), governed_by(8080, default)],
+                budget: None,
+            }),
+        }),
+        include_str!("event-service.json"),
+    );
+    agree(
+        &event(Change::Service {
+            service: "nobody.shop".parse().unwrap(),
+            plan: None,
+        }),
+        include_str!("event-service-unknown.json"),
+    );
+}
+
+fn patient_rule() -> RulePlan {
+    RulePlan {
+        backends: vec![BackendPlan {
+            weight: 1,
+            target: TargetPlan::Service(port("api.shop:80")),
+        }],
+        timeouts: TimeoutsPlan {
+            request_ms: Some(1_500),
+            backend_request_ms: Some(500),
+            response_headers_ms: Some(250),
+            response_ms: Some(400),
+            stream_ms: Some(30_000),
+            idle_ms: Some(5_000),
+        },
+        retry: Some(RetryPlan {
+            attempts: 2,
+            codes: vec![
+                StatusRange { from: 502, to: 504 },
+                StatusRange { from: 429, to: 429 },
+            ],
+            grpc: vec![8, 14],
+            backoff_ms: Some(50),
+            methods: RetryMethods::All,
+        }),
+        ..RulePlan::default()
+    }
+}
+
+#[test]
+fn retries_timeouts_and_the_budget_keep_their_form_and_name_what_they_require() {
+    let route = RoutePlan {
+        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
+        rules: vec![patient_rule()],
+    };
+    agree(
+        &event(Change::Service {
+            service: "api.shop".parse().unwrap(),
+            plan: Some(ServicePlan {
+                ports: vec![PortPlan {
+                    port: 80,
+                    routes: vec![route.into_part()],
+                }],
+                budget: Some(BudgetPlan {
+                    ratio_per_mille: 200,
+                    min_per_second: 10,
+                    window_ms: 10_000,
+                }),
+            }),
+        }),
+        include_str!("event-service-retry.json"),
+    );
+}
