@@ -1,7 +1,7 @@
 //! What a server says about when to come back: `Retry-After` (RFC 9110, section
 //! 10.2.3) and `grpc-retry-pushback-ms` (gRPC's A6).
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
@@ -22,12 +22,13 @@ pub enum Pushback {
 }
 
 impl Pushback {
-    /// Reads what the headers or trailers of a response ask for; `now` is for dates.
+    /// Reads what the headers or trailers of a response ask for; `now`, counted from the
+    /// Unix epoch, is for dates.
     ///
     /// gRPC's field says "never" by anything that is no number; a `Retry-After` that is
     /// neither seconds nor a date says nothing.
     #[must_use]
-    pub fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
+    pub fn read(headers: &HeaderMap, now: Duration) -> Option<Self> {
         if let Some(value) = headers.get(GRPC_PUSHBACK) {
             let millis = value.to_str().ok().and_then(|text| text.parse().ok());
             let after = millis.map(|millis| Self::After(Duration::from_millis(millis)));
@@ -40,7 +41,8 @@ impl Pushback {
             return Some(Self::After(Duration::from_secs(seconds)));
         }
         let date = httpdate::parse_http_date(text).ok()?;
-        Some(Self::After(date.duration_since(now).unwrap_or_default()))
+        let date = date.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some(Self::After(date.saturating_sub(now)))
     }
 
     /// How long to wait for it; `None` for not coming back at all.
@@ -62,7 +64,7 @@ mod tests {
 
     fn read(name: &'static str, value: &str) -> Option<Pushback> {
         // Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's own example.
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let now = Duration::from_secs(784_111_777);
         let value = value.parse().unwrap();
         Pushback::read(&HeaderMap::from_iter([(name.parse().unwrap(), value)]), now)
     }

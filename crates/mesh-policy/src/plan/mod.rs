@@ -10,7 +10,7 @@
 //! These are wire types: plain, ordered and versioned, so that equal input gives
 //! equal bytes. A data plane compiles them once into the deciding types beside
 //! this module. `docs/decisions/0001-plans.md` argues why raw resources do not
-//! travel; `tests/golden.rs` holds every form as JSON.
+//! travel; `tests/golden/main.rs` holds every form as JSON.
 
 pub mod endpoint;
 pub mod enrol;

@@ -1,10 +1,9 @@
-//! Every wire form as one JSON document in `golden/`, held in both directions.
+//! Every wire form as one JSON document beside this file, held in both directions.
 //!
 //! Processes of different ages talk to each other, so a change here is a change
 //! of the protocol: a document is edited only together with a new capability or
 //! a new protocol version, never to make a test pass.
 
-#[path = "golden/routes.rs"]
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,11 +113,11 @@ fn enrolment_keeps_its_form() {
     };
     agree(
         &enrol(Attestation::JoinToken("mj1.id.secret.root".into())),
-        include_str!("golden/enrol-join-token.json"),
+        include_str!("enrol-join-token.json"),
     );
     agree(
         &enrol(Attestation::Certificate),
-        include_str!("golden/enrol-certificate.json"),
+        include_str!("enrol-certificate.json"),
     );
     agree(
         &EnrolResponse {
@@ -128,14 +127,14 @@ fn enrolment_keeps_its_form() {
             not_after: 1_800_086_400,
             now: 1_800_000_000,
         },
-        include_str!("golden/enrol-response.json"),
+        include_str!("enrol-response.json"),
     );
     agree(
         &Refusal {
             error: "unknown-watch".into(),
             message: "this replica holds no watch w1; open a new one".into(),
         },
-        include_str!("golden/refusal.json"),
+        include_str!("refusal.json"),
     );
 }
 
@@ -148,7 +147,7 @@ fn a_watch_is_opened_and_changed_in_one_form() {
             .into(),
         resend: BTreeSet::from([port("api-stable.shop:80")]),
     };
-    agree(&subscriptions, include_str!("golden/subscriptions.json"));
+    agree(&subscriptions, include_str!("subscriptions.json"));
     agree(
         &WatchRequest {
             version: PROTOCOL_VERSION,
@@ -163,7 +162,7 @@ fn a_watch_is_opened_and_changed_in_one_form() {
             resume: Some(cursor()),
             subscriptions,
         },
-        include_str!("golden/watch-request.json"),
+        include_str!("watch-request.json"),
     );
     agree(
         &WatchRequest {
@@ -177,7 +176,7 @@ fn a_watch_is_opened_and_changed_in_one_form() {
             resume: None,
             subscriptions: Subscriptions::default(),
         },
-        include_str!("golden/watch-request-least.json"),
+        include_str!("watch-request-least.json"),
     );
 }
 
@@ -190,11 +189,11 @@ fn welcome_and_heartbeat_keep_their_form() {
             now: 1_800_000_000,
             reset: true,
         }),
-        include_str!("golden/event-welcome.json"),
+        include_str!("event-welcome.json"),
     );
     agree(
         &event(Change::Heartbeat { now: 1_800_000_010 }),
-        include_str!("golden/event-heartbeat.json"),
+        include_str!("event-heartbeat.json"),
     );
 }
 
@@ -219,11 +218,11 @@ fn endpoints_keep_their_form_whole_and_as_a_change() {
     };
     agree(
         &told(first.whole()),
-        include_str!("golden/event-endpoints-whole.json"),
+        include_str!("event-endpoints-whole.json"),
     );
     agree(
         &told(first.delta(&second)),
-        include_str!("golden/event-endpoints-delta.json"),
+        include_str!("event-endpoints-delta.json"),
     );
 }
 
@@ -275,7 +274,7 @@ fn the_policy_of_a_listener_keeps_its_form() {
             serves: "api.shop".parse().unwrap(),
             plan: Part::new("inbound/1", plan),
         }),
-        include_str!("golden/event-inbound.json"),
+        include_str!("event-inbound.json"),
     );
 }
 
@@ -292,7 +291,7 @@ fn what_a_process_tells_keeps_its_form() {
             zone: Some("a".into()),
             weight: 100,
         },
-        include_str!("golden/registration.json"),
+        include_str!("registration.json"),
     );
     agree(
         &Report {
@@ -304,7 +303,7 @@ fn what_a_process_tells_keeps_its_form() {
                 why: "the plan requires \"route/9\", which this version lacks".into(),
             }],
         },
-        include_str!("golden/report.json"),
+        include_str!("report.json"),
     );
 }
 
