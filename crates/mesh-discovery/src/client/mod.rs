@@ -26,6 +26,7 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode, header};
+use mesh_policy::identity::{InvalidIdentity, TrustDomain};
 use mesh_policy::manifest::Kind;
 use mesh_policy::token::{InvalidToken, JoinToken};
 use mesh_tls::config;
@@ -80,6 +81,7 @@ impl<'a> Manifests<'a> {
 pub struct Client {
     http: reqwest::Client,
     server: String,
+    domain: TrustDomain,
 }
 
 impl Client {
@@ -89,10 +91,30 @@ impl Client {
     ///
     /// [`ClientError::Kubeconfig`], [`ClientError::Credentials`], [`ClientError::Address`].
     pub fn from_kubeconfig(text: &str) -> Result<Self, ClientError> {
-        let kubeconfig = Kubeconfig::parse(text, None)?;
+        Self::from_context(&Kubeconfig::parse(text, None)?)
+    }
+
+    /// Uses one context of a kubeconfig.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Credentials`], [`ClientError::Address`].
+    pub fn from_context(kubeconfig: &Kubeconfig) -> Result<Self, ClientError> {
         let credentials =
-            credentials::of(&kubeconfig, SystemTime::now()).map_err(ClientError::Credentials)?;
+            credentials::of(kubeconfig, SystemTime::now()).map_err(ClientError::Credentials)?;
         Self::new(&kubeconfig.server, &credentials)
+    }
+
+    /// The trust domain of the credentials, and so of the discovery that is believed.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// Discovery's address.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
     }
 
     /// Talks to discovery at `server`, such as `https://127.0.0.1:7800`, as `credentials` say.
@@ -120,7 +142,14 @@ impl Client {
             .timeout(REQUEST_TIMEOUT)
             .build()
             .map_err(|error| ClientError::Credentials(error.into()))?;
-        Ok(Self { http, server })
+        let domain = credentials.identity().trust_domain().parse();
+        let domain =
+            domain.map_err(|error: InvalidIdentity| ClientError::Credentials(error.into()))?;
+        Ok(Self {
+            http,
+            server,
+            domain,
+        })
     }
 
     /// Applies all of `manifests` at once, or nothing.

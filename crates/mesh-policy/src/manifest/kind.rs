@@ -167,6 +167,30 @@ impl Kind {
         Self::find(|known| known.plural() == plural && known.is(group, version))
     }
 
+    /// The kind that a command line means: `HTTPRoute`, `httproutes`, `svc`, in any case, and
+    /// with the group behind a dot where somebody says it.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownKind`] names the nearest one.
+    pub fn named(text: &str) -> Result<Self, UnknownKind> {
+        let folded = text.to_ascii_lowercase();
+        let (name, group) = folded.split_once('.').unwrap_or((&folded, ""));
+        let found = Self::find(|known| {
+            let names = [known.singular(), known.plural()];
+            let called = names.iter().chain(known.short_names()).any(|n| *n == name);
+            called && (group.is_empty() || group == known.group())
+        });
+        found.ok_or_else(|| {
+            let all = Self::all().iter();
+            let names = all.flat_map(|known| [known.singular(), known.plural()]);
+            UnknownKind {
+                name: text.chars().take(120).collect(),
+                nearest: nearest(name, names),
+            }
+        })
+    }
+
     /// What somebody who wrote this probably meant, as a remedy.
     pub(super) fn remedy(api_version: &str, kind: &str) -> String {
         let spelled = |known: Self, version: &str| match known.group() {
@@ -196,5 +220,49 @@ impl Kind {
 
     fn find(fits: impl Fn(Self) -> bool) -> Option<Self> {
         Self::all().iter().copied().find(|kind| fits(*kind))
+    }
+}
+
+/// A word that no kind is called.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is no kind that is served: write {}", self.meant())]
+pub struct UnknownKind {
+    name: String,
+    nearest: Option<&'static str>,
+}
+
+impl UnknownKind {
+    fn meant(&self) -> String {
+        match self.nearest {
+            Some(nearest) => nearest.to_owned(),
+            None => {
+                let all: Vec<_> = Kind::all().iter().map(|kind| kind.singular()).collect();
+                format!("one of {}", all.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_names_kinds_in_many_ways() {
+        for (text, expected) in [
+            ("svc", Kind::Service),
+            ("Services", Kind::Service),
+            ("HTTPRoute", Kind::HttpRoute),
+            ("httproutes.gateway.networking.k8s.io", Kind::HttpRoute),
+            ("ts", Kind::TrafficSplit),
+        ] {
+            assert_eq!(Kind::named(text), Ok(expected), "{text}");
+        }
+        let typo = Kind::named("htproute").unwrap_err().to_string();
+        assert!(typo.ends_with("write httproute"), "{typo}");
+        let other = Kind::named("httproute.example.com").unwrap_err();
+        assert!(other.to_string().contains("write httproute"), "{other}");
+        let nothing = Kind::named("gateway-of-something").unwrap_err().to_string();
+        assert!(nothing.contains("one of authorizationpolicy"), "{nothing}");
     }
 }

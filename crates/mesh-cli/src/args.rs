@@ -1,0 +1,68 @@
+//! The command line: what stands before every command, and the list of commands.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use mesh_policy::name::Label;
+
+use crate::commands::{apply, curl, delete, get, token, validate};
+
+/// Operates a mesh: tokens, policy, and requests through the real client stack.
+///
+/// Exit codes: 0 done; 1 the answer is no (not found, denied, a request failed); 64 wrong usage;
+/// 65 bad input file; 69 discovery unreachable; 77 not permitted; 78 bad configuration.
+#[derive(Debug, Parser)]
+#[command(name = "mesh", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// The administrator's credentials; without it, ./mesh-data/admin.kubeconfig.
+    #[arg(long, global = true, value_name = "FILE", env = "MESH_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig; without it, its current one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The namespace; without it, the one of the context.
+    #[arg(short, long, global = true, value_name = "NS")]
+    pub(crate) namespace: Option<Label>,
+    /// All namespaces.
+    #[arg(short = 'A', long, global = true, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+    /// The form of the output.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, list and revoke tokens with which processes join
+    Token(token::Args),
+    /// Apply files of policy, all or nothing
+    Apply(apply::Args),
+    /// Show what is applied
+    Get(get::Args),
+    /// Delete what is applied
+    Delete(delete::Args),
+    /// Check files of policy without a server
+    Validate(validate::Args),
+    /// Send requests through the mesh, and tell what was decided
+    Curl(Box<curl::Args>),
+    /// Print the version
+    Version,
+}

@@ -1,0 +1,84 @@
+//! One request, and all that is learnt from it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Limited};
+use mesh_core::outbound::{Decided, Trace};
+use mesh_core::{Body, Client};
+use tokio::time::Instant;
+
+/// The largest answer that is read.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+/// The header in which the mesh says why it answered by itself.
+const MESH_ERROR: &str = "x-mesh-error";
+
+/// What every request of a run is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Form {
+    pub(super) method: Method,
+    pub(super) url: Uri,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Option<String>,
+}
+
+/// An answer, and what was decided on the way to it.
+#[derive(Debug)]
+pub(super) struct Sample {
+    pub(super) version: Version,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+    /// Why the body is not whole.
+    pub(super) broken: Option<String>,
+    pub(super) decided: Decided,
+    /// From the call to the end of the body.
+    pub(super) latency: Duration,
+}
+
+impl Sample {
+    /// Whether the answer is no.
+    pub(super) fn failed(&self) -> bool {
+        self.status.as_u16() >= 400 || self.broken.is_some()
+    }
+
+    /// Why the mesh answered by itself.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.headers.get(MESH_ERROR)?.to_str().ok()
+    }
+}
+
+/// Sends one request and reads the whole answer.
+pub(super) async fn send(client: &Client, form: &Form) -> Sample {
+    let trace = Trace::default();
+    let started = Instant::now();
+    let Ok(response) = client.send(form.request(&trace)).await;
+    let (head, body) = response.into_parts();
+    let (body, broken) = match Limited::new(body, MAX_BODY_BYTES).collect().await {
+        Ok(body) => (body.to_bytes().to_vec(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    Sample {
+        version: head.version,
+        status: head.status,
+        headers: head.headers,
+        body,
+        broken,
+        decided: trace.decided(),
+        latency: started.elapsed(),
+    }
+}
+
+impl Form {
+    fn request(&self, trace: &Trace) -> Request<Body> {
+        let body = self.body.clone().map_or_else(Body::empty, Body::from);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        for (name, value) in &self.headers {
+            request.headers_mut().append(name, value.clone());
+        }
+        request.extensions_mut().insert(trace.clone());
+        request
+    }
+}

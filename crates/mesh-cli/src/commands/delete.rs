@@ -1,0 +1,75 @@
+//! `mesh delete`: objects by name, or all that files hold.
+
+use std::path::PathBuf;
+
+use mesh_discovery::client::ClientError;
+use mesh_discovery::objects::ObjectName;
+
+use super::{Done, apply, get};
+use crate::access::Access;
+use crate::args::Global;
+use crate::failure::{Failure, NO};
+use crate::manifests::{Knowledge, Manifests, refused};
+
+/// Delete what is applied.
+///
+/// Objects are deleted one after the other, those of files from the last to the first; one that
+/// is not there is told, the others go all the same, and the exit code is 1.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The kind and the name, or KIND/NAME.
+    #[arg(value_name = "KIND NAME", num_args = 1..=2, required_unless_present = "filename", conflicts_with = "filename")]
+    object: Vec<String>,
+    /// A file, a directory (its *.yaml, *.yml and *.json), or - for standard input.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
+    filename: Vec<PathBuf>,
+    /// What is not there is as good as deleted.
+    #[arg(long)]
+    ignore_not_found: bool,
+}
+
+pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
+    let access = Access::new(global)?;
+    let mut done = Done::default();
+    for name in names(&args, &access)? {
+        match access.client.delete(&name).await {
+            Ok(()) => {
+                let line = format!("{} \"{}\" deleted\n", apply::resource(&name), name.name);
+                done.out.extend_from_slice(line.as_bytes());
+            }
+            Err(ClientError::NotFound { .. }) if args.ignore_not_found => {}
+            Err(ClientError::NotFound { message }) => {
+                done.notes.push(format!("mesh: {message}"));
+                done.exit = NO;
+            }
+            Err(error) => {
+                // What is gone already must be said all the same.
+                crate::print::out(&done.out);
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(done)
+}
+
+fn names(args: &Args, access: &Access) -> Result<Vec<ObjectName>, Failure> {
+    if args.filename.is_empty() {
+        let (kind, name) = get::subject(&args.object)?;
+        let name = name.ok_or_else(|| {
+            Failure::Usage("nothing is named: write mesh delete KIND NAME".to_owned())
+        })?;
+        let namespace = access.namespace.to_string();
+        return Ok(vec![ObjectName {
+            kind,
+            namespace,
+            name,
+        }]);
+    }
+    let known = Knowledge {
+        namespace: Some(&access.namespace),
+        domain: None,
+    };
+    let manifests = Manifests::read(&args.filename, known);
+    let manifests = manifests.map_err(|found| refused(&found, "nothing was deleted"))?;
+    Ok(manifests.names().rev().collect())
+}

@@ -1,0 +1,76 @@
+//! `mesh validate`: what `mesh apply` checks, as far as that goes without a server.
+
+use std::path::PathBuf;
+
+use mesh_policy::identity::TrustDomain;
+use mesh_policy::manifest::Problem;
+use serde_json::{Value, json};
+
+use super::Done;
+use crate::args::{Global, Output};
+use crate::failure::{EX_DATAERR, Failure};
+use crate::manifests::{Knowledge, Manifests, refused, warned};
+use crate::render;
+
+/// Check files of policy without a server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A file, a directory (its *.yaml, *.yml and *.json, by name), or - for standard input.
+    #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true)]
+    filename: Vec<PathBuf>,
+    /// The trust domain that identities must be of; without it, they are not checked for that.
+    #[arg(long, value_name = "NAME")]
+    trust_domain: Option<TrustDomain>,
+}
+
+pub(crate) fn run(args: &Args, global: &Global) -> Result<Done, Failure> {
+    let known = Knowledge {
+        namespace: global.namespace.as_ref(),
+        domain: args.trust_domain.as_ref(),
+    };
+    let read = Manifests::read(&args.filename, known);
+    if matches!(global.output, Output::Json | Output::Yaml) {
+        return Ok(report(&read, global.output));
+    }
+    let manifests = read.map_err(|problems| refused(&problems, "mend them and check it again"))?;
+    let count = |number: usize, word: &str| {
+        let plural = if number == 1 { "" } else { "s" };
+        format!("{number} {word}{plural}")
+    };
+    let objects = count(manifests.names().count(), "object");
+    let files = count(manifests.files(), "file");
+    Ok(Done {
+        out: format!("{objects} in {files}: valid\n").into(),
+        notes: warned(&manifests.warnings),
+        exit: 0,
+    })
+}
+
+fn report(read: &Result<Manifests, Vec<Problem>>, output: Output) -> Done {
+    let (objects, problems, warnings) = match read {
+        Ok(manifests) => (manifests.names().count(), &[][..], &manifests.warnings[..]),
+        Err(problems) => (0, &problems[..], &[][..]),
+    };
+    let value = json!({
+        "valid": problems.is_empty(),
+        "objects": objects,
+        "problems": problems.iter().map(told).collect::<Vec<_>>(),
+        "warnings": warnings.iter().map(told).collect::<Vec<_>>(),
+    });
+    Done {
+        out: render::value(&value, output).into(),
+        notes: Vec::new(),
+        exit: if problems.is_empty() { 0 } else { EX_DATAERR },
+    }
+}
+
+fn told(problem: &Problem) -> Value {
+    json!({
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "field": problem.field,
+        "message": problem.message,
+        "remedy": problem.remedy,
+    })
+}

@@ -1,0 +1,116 @@
+//! The exit codes, each for what it means.
+
+use mesh_test::TestMesh;
+
+use crate::{admin, alone, command, folder, kubeconfig, path, said};
+
+#[tokio::test]
+async fn help_and_version_are_done() {
+    for arguments in [&["--help"][..], &["curl", "--help"], &["--version"]] {
+        alone(arguments).await.ok();
+    }
+    let version = alone(&["version"]).await.ok();
+    assert_eq!(version, format!("mesh {}\n", env!("CARGO_PKG_VERSION")));
+    let json = alone(&["version", "-o", "json"]).await.ok();
+    assert!(json.contains("\"version\""), "{json}");
+}
+
+#[tokio::test]
+async fn wrong_usage_is_64() {
+    for arguments in [
+        &[][..],
+        &["nonsense"],
+        &["get"],
+        &["get", "htproute"],
+        &["apply"],
+        &["curl"],
+        &["curl", "ftp://x/"],
+        &["curl", "http://x/", "--requests", "0"],
+        &["curl", "http://x/", "--as", "a/b", "--token-file", "-"],
+        &["version", "-o", "xml"],
+        &["get", "svc", "-n", "a", "-A"],
+        &["delete", "svc"],
+    ] {
+        let code = said(command(arguments), b"").await.code;
+        // What needs credentials to be refused has none here.
+        let expected = if arguments == ["delete", "svc"] {
+            78
+        } else {
+            64
+        };
+        assert_eq!(code, Some(expected), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn bad_configuration_is_78_and_says_where_credentials_come_from() {
+    let err = alone(&["get", "svc"]).await.ends(78);
+    for part in [
+        "./mesh-data/admin.kubeconfig",
+        "--kubeconfig",
+        "MESH_KUBECONFIG",
+    ] {
+        assert!(err.contains(part), "{err}");
+    }
+    let files = folder(&[("bad", "{"), ("empty", "")]);
+    for name in ["bad", "empty", "absent"] {
+        let file = path(files.path(), name);
+        alone(&["get", "svc", "--kubeconfig", &file]).await.ends(78);
+    }
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let err = admin(&mesh, &["get", "svc", "--context", "x"])
+        .await
+        .ends(78);
+    assert!(err.contains("no context \"x\""), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discovery_that_is_gone_is_69() {
+    let mut mesh = TestMesh::start().await.expect("a mesh");
+    mesh.stop_discovery().await;
+    for arguments in [
+        &["get", "svc"][..],
+        &["curl", "http://x.y/"],
+        &["token", "list"],
+    ] {
+        let err = admin(&mesh, arguments).await.ends(69);
+        assert!(err.contains("cannot be reached"), "{err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_of_another_time_are_not_believed() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let other = TestMesh::start().await.expect("another mesh");
+    let text = std::fs::read_to_string(kubeconfig(&other)).expect("credentials");
+    let mine = std::fs::read_to_string(kubeconfig(&mesh)).expect("credentials");
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.trim().starts_with(name));
+        line.expect("the field").trim().to_owned()
+    };
+    // Discovery is believed, but it does not believe this certificate.
+    let mut forged = mine.clone();
+    for name in ["client-certificate-data", "client-key-data"] {
+        forged = forged.replace(&field(&mine, name), &field(&text, name));
+    }
+    let files = folder(&[("forged", &forged)]);
+    let forged = path(files.path(), "forged");
+    let code = alone(&["get", "svc", "--kubeconfig", &forged]).await.code;
+    assert!(matches!(code, Some(77 | 78)), "{code:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_token_is_77() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let token = mesh.token("shop/web").await.expect("a token");
+    let revoked = mesh.admin().revoke_token(token.id()).await;
+    revoked.expect("it exists");
+    let files = folder(&[("token", &token.reveal()), ("none", "x")]);
+    let file = path(files.path(), "token");
+    let curl = ["curl", "http://x.y/", "--token-file"];
+    let err = admin(&mesh, &[&curl[..], &[&file]].concat()).await.ends(77);
+    assert!(err.contains("mesh token create"), "{err}");
+    let file = path(files.path(), "none");
+    let err = admin(&mesh, &[&curl[..], &[&file]].concat()).await.ends(65);
+    assert!(err.contains("holds no token"), "{err}");
+}

@@ -1,0 +1,156 @@
+//! `mesh apply`, `get` and `delete` against a real discovery.
+
+use mesh_test::TestMesh;
+
+use crate::{EVERYDAY, admin, admin_with, folder, path};
+
+const EVERYDAY_NAMES: &str = "\
+service/api
+trafficsplit.split.smi-spec.io/api-rollout
+httproute.gateway.networking.k8s.io/api-routing
+server.policy.linkerd.io/api-admin
+authorizationpolicy.policy.linkerd.io/api-admin-allow
+meshtlsauthentication.policy.linkerd.io/admin-allowed
+";
+
+fn each(ending: &str) -> String {
+    EVERYDAY_NAMES.replace('\n', &format!(" {ending}\n"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everyday_documents_are_applied_shown_and_deleted() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let files = folder(&[("everyday.yaml", EVERYDAY)]);
+    let file = path(files.path(), "everyday.yaml");
+    let dry = admin(&mesh, &["apply", "-f", &file, "--dry-run"]).await;
+    assert!(dry.err.starts_with("Warning: "), "{}", dry.err);
+    assert_eq!(dry.ok(), each("created (dry run)"));
+    let nothing = admin(&mesh, &["get", "svc", "-A"]).await;
+    assert_eq!(nothing.err, "No resources found.\n");
+    assert_eq!(nothing.ok(), "");
+    assert_eq!(
+        admin(&mesh, &["apply", "-f", &file]).await.ok(),
+        each("created")
+    );
+    assert_eq!(
+        admin(&mesh, &["apply", "-f", &file]).await.ok(),
+        each("unchanged")
+    );
+    let changed = EVERYDAY.replace("weight: 95", "weight: 90");
+    let out = admin_with(&mesh, &["apply", "-f", "-"], changed.as_bytes()).await;
+    let route = "httproute.gateway.networking.k8s.io/api-routing configured\n";
+    assert!(out.ok().contains(route));
+
+    let table = admin(&mesh, &["get", "httproute", "-n", "myapp"])
+        .await
+        .ok();
+    let words: Vec<Vec<&str>> = table
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(words[0], ["NAME", "SERVICES", "BACKENDS", "AGE"]);
+    assert_eq!(
+        words[1][..3],
+        ["api-routing", "api", "api-stable=90,api-canary=5"]
+    );
+    let all = admin(&mesh, &["get", "services", "-A", "-o", "wide"])
+        .await
+        .ok();
+    assert!(
+        all.starts_with("NAMESPACE   NAME   PORT(S)   SELECTOR   AGE\nmyapp       api"),
+        "{all}"
+    );
+    let json = admin(&mesh, &["get", "svc/api", "-n", "myapp", "-o", "json"])
+        .await
+        .ok();
+    assert!(json.contains("\"resourceVersion\""), "{json}");
+
+    // What is shown can be applied again.
+    let yaml = admin(
+        &mesh,
+        &["get", "meshtlsauthentication", "-n", "myapp", "-o", "yaml"],
+    )
+    .await
+    .ok();
+    let again = admin_with(&mesh, &["apply", "-f", "-"], yaml.as_bytes())
+        .await
+        .ok();
+    assert_eq!(
+        again,
+        "meshtlsauthentication.policy.linkerd.io/admin-allowed unchanged\n"
+    );
+
+    let out = admin(&mesh, &["delete", "svc", "api", "-n", "myapp"])
+        .await
+        .ok();
+    assert_eq!(out, "service \"api\" deleted\n");
+    let missing = admin(&mesh, &["get", "svc", "api"]).await.ends(1);
+    assert!(
+        missing.contains("not found") && missing.contains("-n"),
+        "{missing}"
+    );
+    let some = admin(&mesh, &["delete", "-f", &file]).await;
+    assert_eq!(some.out.lines().count(), 5, "{}", some.out);
+    some.ends(1);
+    let quiet = ["delete", "-f", &file, "--ignore-not-found"];
+    assert_eq!(admin(&mesh, &quiet).await.ok(), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_without_a_namespace_goes_where_n_says() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n";
+    let apply = ["apply", "-f", "-", "-n", "shop"];
+    admin_with(&mesh, &apply, service.as_bytes()).await.ok();
+    admin(&mesh, &["get", "svc/a", "-n", "shop"]).await.ok();
+    admin(&mesh, &["get", "svc/a"]).await.ends(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c06_one_bad_object_of_a_directory_and_none_is_applied() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let service = |name: &str, spec: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+        )
+    };
+    let good: Vec<_> = (1..10)
+        .map(|n| service(&format!("s{n}"), "{ports: [{port: 80}]}"))
+        .collect();
+    let foreign = "apiVersion: policy.linkerd.io/v1alpha1\nkind: MeshTLSAuthentication\n\
+                   metadata: {name: m, namespace: shop}\nspec:\n  identities:\n  - b.a.serviceaccount.identity.linkerd.other\n";
+    let files = folder(&[
+        ("a.yaml", &good.join("---\n")),
+        ("b.yml", &service("bad", "{port: []}")),
+        (
+            "c.json",
+            r#"{"apiVersion":"v1","kind":"Servce","metadata":{"name":"x"},"spec":{}}"#,
+        ),
+        ("d.yaml", foreign),
+        ("e.yaml", &good[0]),
+        ("notes.txt", "not ours"),
+    ]);
+    let at = files.path().to_str().expect("UTF-8").to_owned();
+    let err = admin(&mesh, &["apply", "-f", &at]).await.ends(65);
+    let expected = [
+        format!("{at}/b.yml:4:8: spec.port: is no field that is known here, write ports"),
+        format!(
+            "{at}/c.json:1:1: v1, kind Servce, is not served, write apiVersion v1, kind Service"
+        ),
+        format!("{at}/d.yaml:6:5: spec.identities[0]: "),
+        format!("{at}/e.yaml:3:18: metadata.name: "),
+    ];
+    for line in &expected {
+        let found = err.lines().any(|told| told.starts_with(line));
+        assert!(found, "{line}\n{err}");
+    }
+    assert!(err.contains("nothing was applied"), "{err}");
+    let nothing = admin(&mesh, &["get", "svc", "-A"]).await.ok();
+    assert_eq!(nothing, "");
+    for name in ["b.yml", "c.json", "d.yaml", "e.yaml"] {
+        std::fs::remove_file(files.path().join(name)).expect("it is there");
+    }
+    let applied = admin(&mesh, &["apply", "-f", &at]).await.ok();
+    assert_eq!(applied.lines().count(), 9);
+}
