@@ -19,6 +19,7 @@ use super::ruling::{Docket, RulingLayer};
 use crate::config::Inbound;
 use crate::peer::Peer;
 use crate::telemetry::inbound::ListenerMetrics;
+use crate::telemetry::tcp::Counted;
 use crate::telemetry::{Recorder, Workload};
 use crate::transport::Limits;
 use crate::transport::accept::{Accepted, Listen, accept};
@@ -184,11 +185,13 @@ where
             http,
         }) => {
             let peer = Peer::new(address, Some(facts));
-            serve_connection(*stream, http, stack(peer, &ticket), ticket).await
+            let stream = Counted::new(*stream, served.docket.connections(&peer));
+            serve_connection(stream, http, stack(peer, &ticket), ticket).await
         }
         Ok(Secured::Plain { stream, http }) => {
             let peer = Peer::plaintext(address);
             ticket.activity().doubt(served.docket.denies(&peer));
+            let stream = Counted::new(stream, served.docket.connections(&peer));
             serve_connection(stream, http, stack(peer, &ticket), ticket).await
         }
         Err(error) => {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Request;
 use mesh_policy::name::ObjectRef;
-use metrics::Label;
+use metrics::{Counter, Label};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -22,6 +22,7 @@ use crate::layers::authorize::Refused;
 use crate::peer::Peer;
 use crate::telemetry::RequestMetrics;
 use crate::telemetry::inbound::ListenerMetrics;
+use crate::telemetry::tcp::TransportMetrics;
 use crate::transport::Limits;
 
 /// Sets of labels with series of their own; later clients share `client_id="other"`.
@@ -32,12 +33,21 @@ const MAX_SERIES: usize = 1_000;
 pub(crate) struct Ruling {
     policy: Arc<Policy>,
     verdict: Result<ObjectRef, Refused>,
-    metrics: Arc<RequestMetrics>,
+    metrics: Series,
+}
+
+/// The series of one client and verdict.
+#[derive(Clone, Debug)]
+struct Series {
+    requests: Arc<RequestMetrics>,
+    /// Requests that authorization decided so.
+    decided: Counter,
 }
 
 impl Ruling {
-    /// Whether the client is let in.
+    /// Whether the request is let in, which is counted.
     pub(crate) fn check(&self) -> Result<(), Refused> {
+        self.metrics.decided.increment(1);
         match &self.verdict {
             Ok(_) => Ok(()),
             Err(refused) => Err(refused.clone()),
@@ -46,7 +56,7 @@ impl Ruling {
 
     /// The series of this client and verdict.
     pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
-        &self.metrics
+        &self.metrics.requests
     }
 
     /// Whether it is what `policy` says, and not an earlier one.
@@ -71,7 +81,8 @@ pub(super) struct Docket {
     policy: Arc<ArcSwap<Policy>>,
     limits: Limits,
     metrics: ListenerMetrics,
-    series: Mutex<HashMap<Vec<Label>, Arc<RequestMetrics>>>,
+    series: Mutex<HashMap<Vec<Label>, Series>>,
+    connections: Mutex<HashMap<Vec<Label>, Arc<TransportMetrics>>>,
 }
 
 impl Docket {
@@ -85,6 +96,7 @@ impl Docket {
             limits,
             metrics,
             series: Mutex::default(),
+            connections: Mutex::default(),
         }
     }
 
@@ -115,34 +127,60 @@ impl Docket {
         }
     }
 
-    fn series(
-        &self,
-        policy: &Policy,
-        verdict: &Result<ObjectRef, Refused>,
-        peer: &Peer,
-    ) -> Arc<RequestMetrics> {
+    fn series(&self, policy: &Policy, verdict: &Result<ObjectRef, Refused>, peer: &Peer) -> Series {
         let labels = |client: Client<'_>| {
             let mut labels = self.metrics.labels().to_vec();
             labels.extend(client_labels(client));
-            labels.extend(policy_labels(policy, verdict.as_ref().ok()));
+            labels.extend(server_labels(policy));
+            labels.extend(route_labels());
+            labels.extend(verdict.as_ref().ok().into_iter().flat_map(authz_labels));
             labels
         };
-        let client = match peer.identity() {
-            Some(identity) => Client::Known(identity.as_str()),
-            None => Client::Unknown,
-        };
+        let client = Client::of(peer);
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = labels(client);
         if series.len() >= MAX_SERIES && !series.contains_key(&key) {
             key = labels(Client::Known("other"));
         }
-        let register =
-            |key: &Vec<Label>| Arc::new(RequestMetrics::new(self.metrics.recorder(), key.clone()));
+        let recorder = self.metrics.recorder();
+        let decided = match verdict {
+            Ok(_) => "inbound_http_authz_allow_total",
+            Err(_) => "inbound_http_authz_deny_total",
+        };
+        let register = |key: &Vec<Label>| Series {
+            requests: Arc::new(RequestMetrics::new(recorder, key.clone())),
+            decided: recorder.counter(decided, key.clone()),
+        };
         if series.len() >= 2 * MAX_SERIES && !series.contains_key(&key) {
             // Policies came and went; the recorder keeps the counts, only handles are made anew.
             series.clear();
         }
-        Arc::clone(series.entry(key).or_insert_with_key(register))
+        series.entry(key).or_insert_with_key(register).clone()
+    }
+
+    /// The series of connections of `peer` under the policy of this moment.
+    pub(super) fn connections(&self, peer: &Peer) -> Arc<TransportMetrics> {
+        let policy = self.policy.load();
+        let labels = |client: Client<'_>| {
+            let mut labels = self.metrics.labels().to_vec();
+            labels.push(Label::from_static_parts("peer", "src"));
+            labels.extend(client_labels(client));
+            labels.extend(server_labels(&policy));
+            labels
+        };
+        let known = self.connections.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let mut key = labels(Client::of(peer));
+        if known.len() >= MAX_SERIES && !known.contains_key(&key) {
+            key = labels(Client::Known("other"));
+        }
+        if known.len() >= 2 * MAX_SERIES && !known.contains_key(&key) {
+            known.clear();
+        }
+        let register = |key: &Vec<Label>| {
+            Arc::new(TransportMetrics::new(self.metrics.recorder(), key.clone()))
+        };
+        Arc::clone(known.entry(key).or_insert_with_key(register))
     }
 }
 
@@ -150,6 +188,13 @@ impl Docket {
 enum Client<'a> {
     Known(&'a str),
     Unknown,
+}
+
+impl<'a> Client<'a> {
+    fn of(peer: &'a Peer) -> Self {
+        peer.identity()
+            .map_or(Self::Unknown, |identity| Self::Known(identity.as_str()))
+    }
 }
 
 fn client_labels(client: Client<'_>) -> [Label; 2] {
@@ -165,23 +210,34 @@ fn client_labels(client: Client<'_>) -> [Label; 2] {
     }
 }
 
-fn policy_labels(policy: &Policy, by: Option<&ObjectRef>) -> Vec<Label> {
-    let mut labels = Vec::new();
-    if let Some((server, port)) = policy.server() {
-        labels.push(Label::new("srv_group", server.group.clone()));
-        labels.push(Label::new("srv_kind", server.kind.to_lowercase()));
-        labels.push(Label::new("srv_name", server.name.clone()));
-        labels.push(Label::new("srv_port", port.to_string()));
-    }
-    labels.push(Label::from_static_parts("route_group", ""));
-    labels.push(Label::from_static_parts("route_kind", "default"));
-    labels.push(Label::from_static_parts("route_name", "default"));
-    if let Some(by) = by {
-        labels.push(Label::new("authz_group", by.group.clone()));
-        labels.push(Label::new("authz_kind", by.kind.to_lowercase()));
-        labels.push(Label::new("authz_name", by.name.clone()));
-    }
-    labels
+/// The `Server` of the port; nothing of a listener without a policy.
+fn server_labels(policy: &Policy) -> Vec<Label> {
+    let Some((server, port)) = policy.server() else {
+        return Vec::new();
+    };
+    vec![
+        Label::new("srv_group", server.group.clone()),
+        Label::new("srv_kind", server.kind.to_lowercase()),
+        Label::new("srv_name", server.name.clone()),
+        Label::new("srv_port", port.to_string()),
+    ]
+}
+
+fn route_labels() -> [Label; 3] {
+    [
+        Label::from_static_parts("route_group", ""),
+        Label::from_static_parts("route_kind", "default"),
+        Label::from_static_parts("route_name", "default"),
+    ]
+}
+
+/// The object that lets a client in.
+fn authz_labels(by: &ObjectRef) -> [Label; 3] {
+    [
+        Label::new("authz_group", by.group.clone()),
+        Label::new("authz_kind", by.kind.to_lowercase()),
+        Label::new("authz_name", by.name.clone()),
+    ]
 }
 
 /// Gives each request the [`Ruling`] of its connection under the policy of this moment.
@@ -239,7 +295,7 @@ mod tests {
     use crate::telemetry::{Metrics, Recorder, Workload};
 
     #[test]
-    fn clients_beyond_the_bound_share_one_series() {
+    fn o11_clients_beyond_the_bound_share_one_series() {
         let recorder = Recorder::new(Metrics::Own).expect("an own recorder is always there");
         let workload = Workload {
             namespace: "shop".into(),
@@ -257,9 +313,9 @@ mod tests {
         }
         let text = recorder.render();
         assert_eq!(text.matches("\nrequest_total{").count(), MAX_SERIES + 1);
-        let shared = text
-            .lines()
-            .find(|line| line.contains(r#"client_id="other""#));
+        let shared = text.lines().find(|line| {
+            line.starts_with("request_total{") && line.contains(r#"client_id="other""#)
+        });
         assert!(shared.expect("a series").ends_with(" 10"));
     }
 }

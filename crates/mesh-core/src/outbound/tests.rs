@@ -1,3 +1,5 @@
+mod series;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;

@@ -69,9 +69,36 @@ impl Backend {
         let next = next.map(|(id, facts)| match known.get(id.as_str()) {
             Some(same) if same.facts == *facts => Arc::clone(same),
             Some(changed) if changed.is_reached_as(facts) => Arc::new(changed.with(facts.clone())),
-            _ => Arc::new(Endpoint::new(id.clone(), facts.clone(), outfit)),
+            _ => Arc::new(self.place(id.clone(), facts.clone(), outfit)),
         });
         self.endpoints.store(Arc::new(next.collect()));
+    }
+
+    /// A new endpoint, with nothing learnt and no connection yet.
+    fn place(&self, id: String, facts: Facts, outfit: &Outfit) -> Endpoint {
+        let connections = labels(&facts, &self.port, &self.port);
+        let dialer = Dialer::new(
+            facts.address,
+            facts.identity.clone(),
+            facts.http,
+            Arc::clone(&outfit.credentials),
+        )
+        .counted(connections.register_connections(&outfit.recorder, &outfit.workload));
+        let pool = Pool::new(dialer, PoolLimits::default());
+        Endpoint::reached_by(id, facts, pool, outfit)
+    }
+}
+
+/// The labels of an endpoint that serves `backend`, for a caller that named `authority`.
+fn labels(facts: &Facts, authority: &ServicePort, backend: &ServicePort) -> Labels {
+    Labels {
+        authority: authority.clone(),
+        backend: backend.clone(),
+        address: facts.address,
+        identity: facts.identity.clone(),
+        workload: facts.workload.clone(),
+        instance: facts.instance.clone(),
+        zone: facts.zone.clone(),
     }
 }
 
@@ -96,16 +123,6 @@ struct Learnt {
 }
 
 impl Endpoint {
-    pub(crate) fn new(id: String, facts: Facts, outfit: &Outfit) -> Self {
-        let dialer = Dialer::new(
-            facts.address,
-            facts.identity.clone(),
-            facts.http,
-            Arc::clone(&outfit.credentials),
-        );
-        Self::reached_by(id, facts, Pool::new(dialer, PoolLimits::default()), outfit)
-    }
-
     /// An endpoint with a pool of its own choice.
     pub(crate) fn reached_by(id: String, facts: Facts, pool: Arc<Pool>, outfit: &Outfit) -> Self {
         let born = Instant::now();
@@ -198,15 +215,7 @@ impl Endpoint {
         if let Some(metrics) = find(&self.learnt.metrics.load()) {
             return metrics;
         }
-        let labels = Labels {
-            authority: authority.clone(),
-            backend: backend.clone(),
-            address: self.facts.address,
-            identity: self.facts.identity.clone(),
-            workload: self.facts.workload.clone(),
-            instance: self.facts.instance.clone(),
-            zone: self.facts.zone.clone(),
-        };
+        let labels = labels(&self.facts, authority, backend);
         let outfit = &self.learnt.outfit;
         let metrics = labels.register(&outfit.recorder, &outfit.workload);
         self.learnt.metrics.rcu(|known| {

@@ -4,16 +4,23 @@
 //!  Recorder ──registers──▶ RequestMetrics (one per endpoint, or per client and verdict)
 //!                              ▲ counts
 //!  request ── Observation ─────┘ ... Observed body: first data frame, trailers, end
+//!  stream ─── tcp::Counted ──counts──▶ tcp::TransportMetrics (one per endpoint, or per client)
+//!
+//!  families   every family with its help and buckets; a new one begins there
+//!  bound      how many series a family may have
 //! ```
 //!
 //! Handles are made when an endpoint, a client or a listener appears, and the
 //! cell of a status once at first sight: never per request.
 
+mod bound;
+mod families;
 pub mod inbound;
 mod observation;
 pub mod outbound;
 mod recorder;
 mod requests;
+pub mod tcp;
 
 pub use observation::{Observation, Observed};
 pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};

@@ -7,6 +7,7 @@ use mesh_policy::identity::Identity;
 use mesh_policy::name::ServicePort;
 use metrics::Label;
 
+use super::tcp::TransportMetrics;
 use super::{Recorder, RequestMetrics, Workload};
 
 /// One endpoint as the metrics name it.
@@ -36,6 +37,18 @@ impl Endpoint {
     #[must_use]
     pub fn register(&self, recorder: &Recorder, workload: &Workload) -> Arc<EndpointMetrics> {
         Arc::new(RequestMetrics::new(recorder, self.labels(workload)))
+    }
+
+    /// Registers the series of its connections, which are the backend's whoever names it.
+    #[must_use]
+    pub fn register_connections(
+        &self,
+        recorder: &Recorder,
+        workload: &Workload,
+    ) -> Arc<TransportMetrics> {
+        let mut labels = self.labels(workload);
+        labels.push(Label::from_static_parts("peer", "dst"));
+        Arc::new(TransportMetrics::new(recorder, labels))
     }
 
     fn labels(&self, workload: &Workload) -> Vec<Label> {

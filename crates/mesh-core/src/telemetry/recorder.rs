@@ -9,17 +9,15 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Linkerd's buckets of `response_latency_ms`, in milliseconds.
-const LATENCY_BUCKETS_MS: [f64; 25] = [
-    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0,
-    1_000.0, 2_000.0, 3_000.0, 4_000.0, 5_000.0, 10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0,
-];
+use super::bound::{self, Bound};
+use super::families::{COUNTERS, GAUGES, HISTOGRAMS};
 
-/// The name of the latency histogram.
-pub(crate) const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
+/// The name of the counter of series that found no room.
+pub(super) const OVERFLOW: &str = "mesh_metrics_overflow_total";
 
 const METADATA: Metadata<'_> = Metadata::new("mesh", Level::INFO, Some("mesh_core"));
 
+type Family = (&'static str, &'static [f64], &'static str);
 type AnyRecorder = Arc<dyn metrics::Recorder + Send + Sync>;
 type Render = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -53,10 +51,13 @@ impl Metrics {
     /// Never: the list of buckets is not empty.
     #[must_use]
     pub fn builder() -> PrometheusBuilder {
-        let latency = Matcher::Full(RESPONSE_LATENCY_MS.to_owned());
-        PrometheusBuilder::new()
-            .set_buckets_for_metric(latency, &LATENCY_BUCKETS_MS)
-            .expect("the list of buckets is not empty")
+        let buckets = |builder: PrometheusBuilder, (name, buckets, _): &Family| {
+            let family = Matcher::Full((*name).to_owned());
+            builder
+                .set_buckets_for_metric(family, buckets)
+                .expect("the list of buckets is not empty")
+        };
+        HISTOGRAMS.iter().fold(PrometheusBuilder::new(), buckets)
     }
 }
 
@@ -87,6 +88,7 @@ pub enum InvalidMetrics {
 pub struct Recorder {
     registry: AnyRecorder,
     output: Output,
+    bound: Arc<Bound>,
 }
 
 #[derive(Clone)]
@@ -114,6 +116,7 @@ impl Recorder {
             Metrics::Given { recorder, render } => Self {
                 registry: recorder,
                 output: Output::Given(render),
+                bound: Arc::default(),
             },
         };
         recorder.describe();
@@ -136,6 +139,7 @@ impl Recorder {
         Self {
             registry: Arc::new(recorder),
             output: Output::Prometheus(handle),
+            bound: Arc::default(),
         }
     }
 
@@ -159,52 +163,46 @@ impl Recorder {
 
     /// Registers a counter.
     pub fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
-        let key = Key::from_parts(name, labels);
+        let key = self.key(name, labels, bound::MAX_SERIES);
         self.registry.register_counter(&key, &METADATA)
     }
 
     /// Registers a gauge.
     pub fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
-        let key = Key::from_parts(name, labels);
+        let key = self.key(name, labels, bound::MAX_SERIES);
         self.registry.register_gauge(&key, &METADATA)
     }
 
     /// Registers a histogram.
     pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
-        let key = Key::from_parts(name, labels);
+        let key = self.key(name, labels, bound::MAX_HISTOGRAMS);
         self.registry.register_histogram(&key, &METADATA)
     }
 
+    /// The series' own key, or its family's overflow series' if that has `most` already.
+    fn key(&self, name: &'static str, labels: Vec<Label>, most: usize) -> Key {
+        if self.bound.admits(name, &labels, most) {
+            return Key::from_parts(name, labels);
+        }
+        let family = vec![Label::from_static_parts("family", name)];
+        self.registry
+            .register_counter(&Key::from_parts(OVERFLOW, family), &METADATA)
+            .increment(1);
+        Key::from_parts(name, bound::overflow(&labels))
+    }
+
     fn describe(&self) {
-        let counters = [
-            ("request_total", "Requests that were sent or received."),
-            (
-                "response_total",
-                "Responses that ended, by status and classification.",
-            ),
-            (
-                "mesh_inbound_handshake_failures_total",
-                "Connections that ended before they could carry a request, by reason.",
-            ),
-            (
-                "mesh_inbound_connections_refused_total",
-                "Connections beyond the limit, closed at once.",
-            ),
-            ("mesh_inbound_panics_total", "Handlers that panicked."),
-            (
-                "mesh_inbound_connections_revoked_total",
-                "Connections cut because policy turned against what went on in them.",
-            ),
-        ];
-        for (name, text) in counters {
+        for (name, text) in COUNTERS.iter().copied() {
             self.registry
                 .describe_counter(name.into(), None, text.into());
         }
-        self.registry.describe_histogram(
-            RESPONSE_LATENCY_MS.into(),
-            None,
-            "Milliseconds from a request to the first data of its response.".into(),
-        );
+        for (name, text) in GAUGES.iter().copied() {
+            self.registry.describe_gauge(name.into(), None, text.into());
+        }
+        for (name, _, text) in HISTOGRAMS.iter().copied() {
+            self.registry
+                .describe_histogram(name.into(), None, text.into());
+        }
     }
 }
 
@@ -240,6 +238,35 @@ impl Workload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::families::RESPONSE_LATENCY_MS;
+
+    #[test]
+    fn o11_a_family_that_is_full_sends_what_is_new_to_one_series() {
+        let recorder = Recorder::new(Metrics::Own).expect("an own recorder is always there");
+        let labels = |client: usize| {
+            vec![
+                Label::new("direction", "inbound"),
+                Label::new("client_id", client.to_string()),
+            ]
+        };
+        let first = recorder.counter("request_total", labels(0));
+        for client in 0..100_000 {
+            recorder
+                .counter("request_total", labels(client))
+                .increment(1);
+        }
+        first.increment(1);
+        let text = recorder.render();
+        let series = text.matches("\nrequest_total{").count();
+        assert_eq!(series, bound::MAX_SERIES + 1);
+        for line in [
+            r#"request_total{direction="inbound",client_id="0"} 2"#,
+            r#"request_total{direction="inbound",overflow="true"} 90000"#,
+            r#"mesh_metrics_overflow_total{family="request_total"} 90000"#,
+        ] {
+            assert!(text.contains(line), "no {line}");
+        }
+    }
 
     #[test]
     fn latencies_fall_into_linkerds_buckets() {

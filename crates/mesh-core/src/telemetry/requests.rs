@@ -6,7 +6,8 @@ use std::time::Duration;
 use mesh_policy::classify::{Classification, classify};
 use metrics::{Counter, Histogram, Label};
 
-use super::recorder::{RESPONSE_LATENCY_MS, Recorder};
+use super::Recorder;
+use super::families::RESPONSE_LATENCY_MS;
 
 /// Outcomes with cells of their own; later ones share one, labelled `other`.
 ///

@@ -27,6 +27,7 @@ use tokio::net::TcpStream;
 
 use super::pool::Occupancy;
 use crate::answer::{Cause, Caused};
+use crate::telemetry::tcp::{Counted, TransportMetrics};
 use crate::{Body, BoxError};
 
 /// From the first packet to a socket that is open.
@@ -89,6 +90,7 @@ pub(crate) struct Dialer {
     version: Alpn,
     credentials: CurrentCredentials,
     prepared: Mutex<Option<Prepared>>,
+    metrics: Option<Arc<TransportMetrics>>,
 }
 
 /// A TLS configuration, and the credentials it was made from.
@@ -112,6 +114,15 @@ impl Dialer {
             version: http_version(takes),
             credentials,
             prepared: Mutex::new(None),
+            metrics: None,
+        }
+    }
+
+    /// The same with its connections counted.
+    pub(crate) fn counted(self, metrics: Arc<TransportMetrics>) -> Self {
+        Self {
+            metrics: Some(metrics),
+            ..self
         }
     }
 
@@ -136,6 +147,7 @@ impl Dialer {
 impl Dial for Dialer {
     fn dial(&self) -> BoxFuture<'static, Result<Opened, ConnectFailed>> {
         let (address, version) = (self.address, self.version);
+        let metrics = self.metrics.clone();
         let tls = self.identity.as_ref().map(|identity| self.tls(identity));
         Box::pin(async move {
             let tls = tls.transpose()?;
@@ -144,7 +156,12 @@ impl Dial for Dialer {
                 .set_nodelay(true)
                 .map_err(|error| ConnectFailed::new(address, Step::Connect, error.into()))?;
             let Some(tls) = tls else {
-                return within(address, Step::Handshake, open(socket, version)).await;
+                return within(
+                    address,
+                    Step::Handshake,
+                    open_counted(socket, version, metrics),
+                )
+                .await;
             };
             within(address, Step::Handshake, async {
                 let (stream, facts) = handshake::connect(socket, tls).await?;
@@ -175,6 +192,20 @@ async fn within<T, E: Into<BoxError>>(
             step,
             TookTooLong { limit }.into(),
         )),
+    }
+}
+
+async fn open_counted<Io>(
+    io: Io,
+    version: Alpn,
+    metrics: Option<Arc<TransportMetrics>>,
+) -> Result<Opened, BoxError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match metrics {
+        Some(metrics) => open(Counted::new(io, metrics), version).await,
+        None => open(io, version).await,
     }
 }
 

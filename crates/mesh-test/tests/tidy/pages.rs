@@ -67,7 +67,15 @@ fn every_metric_is_in_the_reference() {
 
 /// Whether a literal is the name of one of our families.
 fn is_metric(literal: &str) -> bool {
-    let ours = ["mesh_", "request_", "response_"];
+    let ours = [
+        "mesh_",
+        "request_",
+        "response_",
+        "tcp_",
+        "inbound_",
+        "outbound_",
+        "route_",
+    ];
     literal.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         && !["mesh_core", "mesh_discovery"].contains(&literal)
         && ours.iter().any(|prefix| literal.starts_with(prefix))

@@ -2,6 +2,7 @@
 
 mod paths;
 mod plaintext;
+mod series;
 mod slow;
 mod tls;
 mod turned;

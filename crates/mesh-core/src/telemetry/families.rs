@@ -1,0 +1,74 @@
+//! Every family of series that a process has, with its help text: the list that `describe` reads.
+//!
+//! A new family gets its line here and in the reference of metrics. A histogram
+//! gets its buckets here as well.
+
+/// The name of the latency histogram.
+pub(crate) const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
+/// The name of the histogram of how long connections lasted.
+pub(crate) const TCP_CONNECTION_DURATION_MS: &str = "tcp_connection_duration_ms";
+
+/// Linkerd's buckets of times, in milliseconds.
+const MILLISECONDS: [f64; 25] = [
+    1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0,
+    1_000.0, 2_000.0, 3_000.0, 4_000.0, 5_000.0, 10_000.0, 20_000.0, 30_000.0, 40_000.0, 50_000.0,
+];
+
+/// Families that only grow.
+pub(super) const COUNTERS: &[(&str, &str)] = &[
+    ("request_total", "Requests that were sent or received."),
+    (
+        "response_total",
+        "Responses that ended, by status and classification.",
+    ),
+    ("tcp_open_total", "Connections that were opened."),
+    (
+        "tcp_close_total",
+        "Connections that ended, by what broke them.",
+    ),
+    ("tcp_read_bytes_total", "Bytes read from connections."),
+    ("tcp_write_bytes_total", "Bytes written to connections."),
+    (
+        "inbound_http_authz_allow_total",
+        "Requests that policy let in, by the object that did.",
+    ),
+    (
+        "inbound_http_authz_deny_total",
+        "Requests that policy refused.",
+    ),
+    (
+        "mesh_inbound_handshake_failures_total",
+        "Connections that ended before they could carry a request, by reason.",
+    ),
+    (
+        "mesh_inbound_connections_refused_total",
+        "Connections beyond the limit, closed at once.",
+    ),
+    ("mesh_inbound_panics_total", "Handlers that panicked."),
+    (
+        "mesh_inbound_connections_revoked_total",
+        "Connections cut because policy turned against what went on in them.",
+    ),
+    (
+        super::recorder::OVERFLOW,
+        "Series that were not made because their family is full, by family.",
+    ),
+];
+
+/// Families that go up and down.
+pub(super) const GAUGES: &[(&str, &str)] =
+    &[("tcp_open_connections", "Connections that are open.")];
+
+/// Families of distributions, with their buckets.
+pub(super) const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
+    (
+        RESPONSE_LATENCY_MS,
+        &MILLISECONDS,
+        "Milliseconds from a request to the first data of its response.",
+    ),
+    (
+        TCP_CONNECTION_DURATION_MS,
+        &MILLISECONDS,
+        "Milliseconds for which connections lasted, by what broke them.",
+    ),
+];
