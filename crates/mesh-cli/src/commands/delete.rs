@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use mesh_discovery::client::ClientError;
 use mesh_discovery::objects::ObjectName;
+use mesh_policy::manifest::Kind;
 
 use super::{Done, apply, get};
 use crate::access::Access;
@@ -29,9 +30,22 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
+    // What is wrong with the command line is told before credentials are looked for.
+    let named = match args.filename.is_empty() {
+        true => Some(one(&args.object)?),
+        false => None,
+    };
     let access = Access::new(global)?;
+    let names = match named {
+        Some((kind, name)) => vec![ObjectName {
+            kind,
+            namespace: access.namespace.to_string(),
+            name,
+        }],
+        None => held(&args, &access)?,
+    };
     let mut done = Done::default();
-    for name in names(&args, &access)? {
+    for name in names {
         match access.client.delete(&name).await {
             Ok(()) => {
                 let line = format!("{} \"{}\" deleted\n", apply::resource(&name), name.name);
@@ -52,19 +66,14 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     Ok(done)
 }
 
-fn names(args: &Args, access: &Access) -> Result<Vec<ObjectName>, Failure> {
-    if args.filename.is_empty() {
-        let (kind, name) = get::subject(&args.object)?;
-        let name = name.ok_or_else(|| {
-            Failure::Usage("nothing is named: write mesh delete KIND NAME".to_owned())
-        })?;
-        let namespace = access.namespace.to_string();
-        return Ok(vec![ObjectName {
-            kind,
-            namespace,
-            name,
-        }]);
-    }
+fn one(words: &[String]) -> Result<(Kind, String), Failure> {
+    let (kind, name) = get::subject(words)?;
+    let nothing = || Failure::Usage("nothing is named: write mesh delete KIND NAME".to_owned());
+    Ok((kind, name.ok_or_else(nothing)?))
+}
+
+/// The objects that the files hold, the last one first.
+fn held(args: &Args, access: &Access) -> Result<Vec<ObjectName>, Failure> {
     let known = Knowledge {
         namespace: Some(&access.namespace),
         domain: None,

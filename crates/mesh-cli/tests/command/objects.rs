@@ -79,7 +79,14 @@ async fn everyday_documents_are_applied_shown_and_deleted() {
         again,
         "meshtlsauthentication.policy.linkerd.io/admin-allowed unchanged\n"
     );
+}
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn objects_are_deleted_by_name_and_by_file() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    mesh.apply(EVERYDAY).await.expect("it is good");
+    let files = folder(&[("everyday.yaml", EVERYDAY)]);
+    let file = path(files.path(), "everyday.yaml");
     let out = admin(&mesh, &["delete", "svc", "api", "-n", "myapp"])
         .await
         .ok();
