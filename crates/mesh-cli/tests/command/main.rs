@@ -104,4 +104,4 @@ fn path(folder: &Path, name: &str) -> String {
     folder.join(name).to_str().expect("UTF-8").to_owned()
 }
 
-const EVERYDAY: &str = include_str!("../data/everyday.yaml");
+const EVERYDAY: &str = include_str!("../../../../docs/guide/everyday.yaml");
