@@ -70,9 +70,12 @@ async fn per_request(
     cell: Cell,
 ) -> Result<[i64; 2], BoxError> {
     let short = count(world, side, cell, options.short, None).await?;
-    let wanted = side == Side::Mesh && cell.protocol == Protocol::Http2;
-    let keep = options.keep.as_deref().filter(|_| wanted);
-    let long = count(world, side, cell, options.long, keep).await?;
+    let keep = options.keep.as_deref().map(|folder| {
+        let protocol = cell.to_string().to_lowercase();
+        let protocol = protocol.split_whitespace().next().unwrap_or_default();
+        folder.join(format!("{side}-{}", protocol.replace(['/', '.'], "")))
+    });
+    let long = count(world, side, cell, options.long, keep.as_deref()).await?;
     let between = i64::try_from(options.long - options.short)?;
     Ok([
         (long[0] - short[0]) / between,

@@ -23,7 +23,9 @@ const PREFIXES: [&str; 2] = ["x-mesh-", "l5d-"];
 
 /// Whether only a mesh may set this header. `name` is in lower case.
 fn is_reserved(name: &str) -> bool {
-    PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == FORWARDED_CLIENT_CERT
+    // Most names are told apart by their first letter.
+    matches!(name.as_bytes().first(), Some(b'x' | b'l'))
+        && (PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == FORWARDED_CLIENT_CERT)
 }
 
 /// Removes every header that only a mesh may set, but for those that `keep` names, and
@@ -112,7 +114,9 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let headers = request.headers_mut();
-        headers.remove(FORWARDED_CLIENT_CERT);
+        if headers.keys().any(|name| name == FORWARDED_CLIENT_CERT) {
+            headers.remove(FORWARDED_CLIENT_CERT);
+        }
         match self.peer.client_id() {
             Some(id) => {
                 headers.insert(CLIENT_ID, id.clone());

@@ -14,8 +14,6 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::ServiceExt;
-use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::activity::{Activity, Http, InFlight, Watched};
@@ -124,6 +122,9 @@ async fn drive<C: Future>(
 }
 
 /// The stack as hyper calls it, with requests in flight counted.
+///
+/// It is called without being asked whether it is ready, since it always is: an application
+/// that is busy is waited for inside the request.
 #[derive(Clone)]
 struct Dispatch<S> {
     stack: S,
@@ -137,14 +138,14 @@ where
 {
     type Response = Response<Tracked<B>>;
     type Error = Infallible;
-    type Future = DispatchFuture<Oneshot<S, Request<Body>>>;
+    type Future = DispatchFuture<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let in_flight = InFlight::begin(&self.activity, self.http);
         let request = request.map(|body| Body::from(Upload::new(body, &in_flight)));
         DispatchFuture {
             in_flight: Some(in_flight),
-            response: self.stack.clone().oneshot(request),
+            response: self.stack.clone().call(request),
         }
     }
 }
