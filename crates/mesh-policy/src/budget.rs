@@ -38,13 +38,8 @@ pub struct BudgetLimits {
 }
 
 impl Default for BudgetLimits {
-    /// A fifth of the requests, at least ten retries a second, over ten seconds (Finagle's and Linkerd's).
     fn default() -> Self {
-        Self {
-            ratio_per_mille: 200,
-            min_per_second: 10,
-            window: Duration::from_secs(10),
-        }
+        Self::from(None)
     }
 }
 
@@ -60,9 +55,7 @@ impl BudgetLimits {
 
 impl From<Option<BudgetPlan>> for BudgetLimits {
     fn from(plan: Option<BudgetPlan>) -> Self {
-        let Some(plan) = plan else {
-            return Self::default();
-        };
+        let plan = plan.unwrap_or_default();
         let (least, most) = Self::WINDOW;
         Self {
             ratio_per_mille: plan.ratio_per_mille,

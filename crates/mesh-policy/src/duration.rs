@@ -3,6 +3,7 @@
 //! Up to four whole numbers, each with `h`, `m`, `s` or `ms`, as in `1h30m` or `250ms`.
 
 pub mod grpc;
+pub mod linkerd;
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -12,6 +12,7 @@
 mod defaults;
 mod inbound;
 mod outbound;
+mod resilience;
 mod services;
 mod world;
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use mesh_policy::manifest::{BackendRef, HttpRoute, Manifest, Spec, TrafficSplit};
+use mesh_policy::manifest::{BackendRef, HttpRoute, Manifest, RouteRule, Spec, TrafficSplit};
 use mesh_policy::name::{ObjectRef, ServiceName, ServicePort};
 use mesh_policy::plan::outbound::{
-    BackendPlan, PortPlan, RoutePlan, RulePlan, ServicePlan, TargetPlan, TimeoutsPlan,
+    BackendPlan, PortPlan, RoutePlan, RulePlan, ServicePlan, TargetPlan,
 };
 
+use super::resilience::Layers;
 use super::services::Services;
 use super::{age, object_ref};
 
@@ -58,7 +59,7 @@ impl Routes {
         };
         ServicePlan {
             ports: services.ports(service).map(port).collect(),
-            budget: None,
+            budget: services.resilience(service).and_then(|said| said.budget),
         }
     }
 
@@ -93,7 +94,7 @@ impl Routes {
             });
         vec![match split {
             Some((manifest, split)) => split_plan(services, manifest, split, port),
-            None => default_plan(parent),
+            None => default_plan(services, &parent),
         }]
     }
 
@@ -124,7 +125,11 @@ fn route_plan(
     route: &HttpRoute,
     parent: &ServicePort,
 ) -> RoutePlan {
-    let rule = |rule: &mesh_policy::manifest::RouteRule| RulePlan {
+    let layers = Layers {
+        route: Some(&route.resilience),
+        ..layers(services, &parent.service)
+    };
+    let rule = |rule: &RouteRule| RulePlan {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
         backends: if rule.backends.is_empty() {
@@ -137,13 +142,8 @@ fn route_plan(
             };
             backends.map(plan).collect()
         },
-        timeouts: TimeoutsPlan {
-            request_ms: rule
-                .request_timeout
-                .map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
-            ..TimeoutsPlan::default()
-        },
-        retry: None,
+        timeouts: layers.of(rule).timeouts(),
+        retry: layers.of(rule).retry(),
     };
     RoutePlan {
         source: object_ref(&manifest.meta),
@@ -229,17 +229,34 @@ fn split_plan(
         source: object_ref(&manifest.meta),
         rules: vec![RulePlan {
             backends: split.backends.iter().map(backend).collect(),
-            ..RulePlan::default()
+            ..of_service(services, &split.service)
         }],
     }
 }
 
-fn default_plan(service: ServicePort) -> RoutePlan {
+fn default_plan(services: &Services, service: &ServicePort) -> RoutePlan {
     RoutePlan {
         source: ObjectRef::builtin("default"),
         rules: vec![RulePlan {
-            backends: vec![itself(service)],
-            ..RulePlan::default()
+            backends: vec![itself(service.clone())],
+            ..of_service(services, &service.service)
         }],
+    }
+}
+
+/// What the annotations of a Service say of requests that no route says anything of.
+fn of_service(services: &Services, service: &ServiceName) -> RulePlan {
+    let layers = layers(services, service);
+    RulePlan {
+        timeouts: layers.timeouts(),
+        retry: layers.retry(),
+        ..RulePlan::default()
+    }
+}
+
+fn layers<'a>(services: &'a Services, service: &ServiceName) -> Layers<'a> {
+    Layers {
+        service: services.resilience(service),
+        ..Layers::default()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_policy::manifest::{Manifest, Spec};
+use mesh_policy::manifest::{Manifest, Resilience, Spec};
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
 
 /// The port that is meant where neither a process nor a Service says one.
@@ -19,6 +19,8 @@ struct Ports {
     applied: BTreeSet<u16>,
     named: BTreeMap<String, u16>,
     served: BTreeSet<u16>,
+    /// What the annotations of its Service object say.
+    resilience: Option<Resilience>,
 }
 
 impl Services {
@@ -39,6 +41,7 @@ impl Services {
                 name,
             };
             let ports = services.0.entry(name).or_default();
+            ports.resilience = Some(spec.resilience.clone());
             for port in &spec.ports {
                 ports.applied.insert(port.port);
                 ports
@@ -55,6 +58,11 @@ impl Services {
 
     pub(super) fn knows(&self, service: &ServiceName) -> bool {
         self.0.contains_key(service)
+    }
+
+    /// What the annotations of the service's object say, if it has one.
+    pub(super) fn resilience(&self, service: &ServiceName) -> Option<&Resilience> {
+        self.0.get(service)?.resilience.as_ref()
     }
 
     /// The logical ports: what the Service object lists, else what was served.

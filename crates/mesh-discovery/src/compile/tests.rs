@@ -1,3 +1,5 @@
+mod resilience;
+
 use std::collections::BTreeMap;
 
 use mesh_policy::authorize::{Client, Policy, Verdict};

@@ -1,12 +1,13 @@
 //! gateway.networking.k8s.io `HTTPRoute` on Services (GAMMA, GEP-1426).
 
+mod limits;
 mod matches;
 
-use std::time::Duration;
+pub use limits::{RuleRetry, RuleTimeouts};
 
 use super::fields::{At, Fields, each, repeated};
 use super::meta::Meta;
-use crate::duration;
+use super::resilience::{self, Resilience};
 use crate::name::ServiceName;
 use crate::plan::outbound::MatchPlan;
 
@@ -25,6 +26,8 @@ pub struct HttpRoute {
     pub parents: Vec<Parent>,
     /// Its rules in their written order; never empty.
     pub rules: Vec<RouteRule>,
+    /// What its annotations say of all its rules.
+    pub resilience: Resilience,
 }
 
 /// A service that a route governs.
@@ -45,8 +48,10 @@ pub struct RouteRule {
     pub matches: Vec<MatchPlan>,
     /// Where requests go; empty means the service itself (GEP-1426).
     pub backends: Vec<BackendRef>,
-    /// From the call to the end of the response headers.
-    pub request_timeout: Option<Duration>,
+    /// How long things may take.
+    pub timeouts: RuleTimeouts,
+    /// What is tried again, if it says anything of that.
+    pub retry: Option<RuleRetry>,
 }
 
 /// One backend and its share.
@@ -60,7 +65,8 @@ pub struct BackendRef {
     pub weight: u32,
 }
 
-pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<HttpRoute> {
+pub(super) fn read(meta: &Meta, at: &At<'_>, metadata: &At<'_>) -> Option<HttpRoute> {
+    let resilience = resilience::read(metadata);
     let mut fields = at.fields();
     let parents = fields.need_items(
         "parentRefs",
@@ -89,6 +95,7 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<HttpRoute> {
     Some(HttpRoute {
         parents: parents?,
         rules: rules?,
+        resilience,
     })
 }
 
@@ -187,15 +194,17 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     let matches = fields.items("matches", MOST_MATCHES);
     let references = fields.take("backendRefs");
     let timeouts = fields.take("timeouts");
+    let retry = fields.take("retry");
     if let Some(filters) = fields.take("filters") {
         filters.not_yet_unless_empty("leave it out");
     }
-    fields.not_yet(&["retry", "sessionPersistence"]);
+    fields.not_yet(&["sessionPersistence"]);
     fields.finish();
-    let request_timeout = match timeouts {
-        Some(at) => timeout(&at),
-        None => Some(None),
+    let timeouts = match timeouts {
+        Some(at) => limits::timeouts(&at),
+        None => Some(RuleTimeouts::default()),
     };
+    let retry = retry.map(|at| limits::retry(&at));
     let matches = each(&matches, matches::read);
     let backends = match references {
         Some(at) => backends(meta, &at),
@@ -208,7 +217,11 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
         },
         matches: matches?,
         backends: backends?,
-        request_timeout: request_timeout?,
+        timeouts: timeouts?,
+        retry: match retry {
+            Some(retry) => Some(retry?),
+            None => None,
+        },
     })
 }
 
@@ -222,25 +235,6 @@ fn backends(meta: &Meta, at: &At<'_>) -> Option<Vec<BackendRef>> {
         );
     }
     Some(backends)
-}
-
-/// GEP-1742: a zero duration switches the limit off.
-#[expect(
-    clippy::option_option,
-    reason = "the outer one is whether it could be read"
-)]
-fn timeout(at: &At<'_>) -> Option<Option<Duration>> {
-    let mut fields = at.fields();
-    let request = fields.take("request");
-    fields.not_yet(&["backendRequest"]);
-    fields.finish();
-    let Some(at) = request else {
-        return Some(None);
-    };
-    match duration::parse(at.text()?) {
-        Ok(limit) => Some(Some(limit).filter(|limit| !limit.is_zero())),
-        Err(error) => at.refuse(error, ""),
-    }
 }
 
 fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {

@@ -6,6 +6,7 @@ use super::fields::{At, cut};
 use super::kind::Kind;
 use super::node::{Key, Node, Value};
 use super::problem::nearest;
+use super::resilience;
 use crate::name::Label;
 
 /// The name of the Server annotation that says how long a request body may be silent.
@@ -139,7 +140,7 @@ pub(super) fn texts(at: &At<'_>) -> BTreeMap<String, String> {
 fn refuse_unknown(kind: Kind, at: &At<'_>) {
     let supported: &[&str] = match kind {
         Kind::Server => &[REQUEST_BODY_IDLE],
-        _ => &[],
+        _ => resilience::supported(kind),
     };
     let Value::Map(entries) = &at.node.value else {
         return;

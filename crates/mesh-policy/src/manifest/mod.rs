@@ -21,6 +21,7 @@ mod node;
 mod place;
 mod policy_name;
 mod problem;
+mod resilience;
 mod selector;
 mod server;
 mod server_authorization;
@@ -33,7 +34,7 @@ use serde_saphyr::options;
 pub use authorization_policy::{
     AuthenticationKind, AuthenticationRef, AuthorizationPolicy, PolicyTarget,
 };
-pub use http_route::{BackendRef, HttpRoute, Parent, RouteRule};
+pub use http_route::{BackendRef, HttpRoute, Parent, RouteRule, RuleRetry, RuleTimeouts};
 pub use identities::{IdentitySpec, InvalidIdentitySpec, Resolved, UnknownTrustDomain};
 pub use kind::{Kind, UnknownKind};
 pub use mesh_tls_authentication::MeshTlsAuthentication;
@@ -42,6 +43,7 @@ pub use network_authentication::NetworkAuthentication;
 pub use place::place;
 pub use policy_name::DefaultPolicy;
 pub use problem::{Problem, Problems};
+pub use resilience::{AnnotatedRetry, AnnotatedTimeouts, Resilience};
 pub use selector::LabelSelector;
 pub use server::{PortSelector, Server};
 pub use server_authorization::{AuthorizedClient, ServerAuthorization, ServerTarget};
@@ -57,6 +59,9 @@ use node::{Node, Value};
 /// library takes some 40 KiB of stack a level without optimisation, and a runtime's thread has
 /// 2 MiB: 64 levels would overflow it.
 const MOST_DEPTH: usize = 24;
+
+/// A file of policy has kilobytes; what a tree of this much takes still fits a small server.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// One object, as it was written and as it is meant.
 #[derive(Clone, Debug)]
@@ -104,6 +109,14 @@ pub fn parse_yaml(file: &str, text: &str) -> Result<Parsed, Problems> {
         file: Some(file.to_owned()).filter(|name| !name.is_empty()),
         ..Sink::default()
     };
+    if text.len() > MOST_BYTES {
+        return Err(Problems(vec![Problem {
+            file: sink.file,
+            message: format!("has {} bytes", text.len()),
+            remedy: format!("write at most {MOST_BYTES}, or several files"),
+            ..Problem::default()
+        }]));
+    }
     let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, yaml_options())
         .map_err(|error| Problems(vec![not_yaml(file, &error)]))?;
     let mut manifests = Vec::new();
@@ -242,7 +255,7 @@ fn read_spec(meta: &Meta, spec: &At<'_>, metadata: &At<'_>) -> Option<Spec> {
         Kind::AuthorizationPolicy => {
             authorization_policy::read(meta, spec).map(Spec::AuthorizationPolicy)
         }
-        Kind::HttpRoute => http_route::read(meta, spec).map(Spec::HttpRoute),
+        Kind::HttpRoute => http_route::read(meta, spec, metadata).map(Spec::HttpRoute),
         Kind::MeshTlsAuthentication => {
             mesh_tls_authentication::read(meta, spec).map(Spec::MeshTlsAuthentication)
         }
@@ -253,7 +266,7 @@ fn read_spec(meta: &Meta, spec: &At<'_>, metadata: &At<'_>) -> Option<Spec> {
         Kind::ServerAuthorization => {
             server_authorization::read(meta, spec).map(Spec::ServerAuthorization)
         }
-        Kind::Service => service::read(spec).map(Spec::Service),
+        Kind::Service => service::read(spec, metadata).map(Spec::Service),
         Kind::TrafficSplit => traffic_split::read(meta, spec).map(Spec::TrafficSplit),
     }
 }

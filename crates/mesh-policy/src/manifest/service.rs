@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::fields::{At, Fields, each, repeated};
 use super::meta::labels;
 use super::node::Value;
+use super::resilience::{self, Resilience};
 use crate::name::Label;
 
 /// A service's logical ports; who serves it is a matter of registrations.
@@ -14,6 +15,8 @@ pub struct Service {
     pub ports: Vec<ServicePortSpec>,
     /// The labels of its workloads, for offline questions.
     pub selector: BTreeMap<String, String>,
+    /// What its annotations say of all its requests.
+    pub resilience: Resilience,
 }
 
 /// One logical port.
@@ -29,7 +32,8 @@ pub struct ServicePortSpec {
 
 const MOST_PORTS: usize = 128;
 
-pub(super) fn read(at: &At<'_>) -> Option<Service> {
+pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Service> {
+    let resilience = resilience::read(metadata);
     let mut fields = at.fields();
     let items = fields.need_items("ports", MOST_PORTS, "write the port that clients call");
     let selector = fields.take("selector").map(|at| labels(&at));
@@ -53,6 +57,7 @@ pub(super) fn read(at: &At<'_>) -> Option<Service> {
     Some(Service {
         ports,
         selector: selector.unwrap_or_default(),
+        resilience,
     })
 }
 

@@ -1,5 +1,6 @@
 mod any;
 mod policies;
+mod resilience;
 mod routes;
 mod services;
 
@@ -87,7 +88,7 @@ spec:
 ";
 
 #[test]
-fn every_problem_says_what_where_and_what_to_write_instead() {
+fn c06_every_problem_says_what_where_and_what_to_write_instead() {
     let table = [
         (
             "  - backendRef: []",
@@ -114,8 +115,8 @@ fn every_problem_says_what_where_and_what_to_write_instead() {
             "policy.yaml:7:25: spec.rules[0].matches[0].path.type: RegularExpression is not supported in this version, compare with Exact or PathPrefix",
         ),
         (
-            "  - retry: { attempts: 1 }",
-            "policy.yaml:7:12: spec.rules[0].retry: is not supported in this version, leave it out",
+            "  - retry: { attempt: 1 }",
+            "policy.yaml:7:14: spec.rules[0].retry.attempt: is no field that is known here, write attempts",
         ),
         (
             "  - timeouts: { request: 1.5s }",
@@ -138,7 +139,7 @@ fn every_problem_says_what_where_and_what_to_write_instead() {
 }
 
 #[test]
-fn all_problems_of_a_file_are_told_at_once_and_nothing_is_read() {
+fn c06_all_problems_of_a_file_are_told_at_once_and_nothing_is_read() {
     let text = format!(
         "{ROUTE}  - bakendRefs: []\n    nam: x\n---\nkind: Servic\napiVersion: v1\nmetadata: {{ name: a }}\n"
     );
@@ -185,7 +186,11 @@ fn unknown_annotations_that_would_change_behaviour_are_refused() {
         problems(&server("mesh.rs/request-body-idel: 10s"))[0]
             .contains("write mesh.rs/request-body-idle")
     );
-    assert_eq!(problems(&server("retry.linkerd.io/http: 5xx")).len(), 1);
+    assert_eq!(
+        problems(&server("retry.linkerd.io/http: 5xx")).len(),
+        1,
+        "of no use here"
+    );
     assert_eq!(
         problems(&server("mesh.rs/request-body-idle: soon")).len(),
         1

@@ -100,3 +100,14 @@ pub struct BudgetPlan {
     /// How long a request counts, in milliseconds.
     pub window_ms: u64,
 }
+
+impl Default for BudgetPlan {
+    /// A fifth of the requests, at least ten retries a second, over ten seconds (Finagle's and Linkerd's).
+    fn default() -> Self {
+        Self {
+            ratio_per_mille: 200,
+            min_per_second: 10,
+            window_ms: 10_000,
+        }
+    }
+}

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn bombs_are_defused() {
+fn c06_bombs_are_defused_and_duplicate_keys_refused() {
     let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
     for level in 1..12 {
         let below = format!("*a{}", level - 1);
@@ -28,12 +28,18 @@ fn bombs_are_defused() {
     }
     let documents = problems(&"---\na: b\n".repeat(6_000));
     assert!(documents[0].contains("too large"), "{documents:?}");
-    assert_eq!(problems("a: 1\na: 2\n").len(), 1, "duplicate keys");
+    let twice = problems("a: 1\na: 2\n");
+    assert!(
+        twice.len() == 1 && twice[0].contains("duplicate"),
+        "{twice:?}"
+    );
+    let huge = format!("a: {}", "x".repeat(MOST_BYTES));
+    assert!(problems(&huge)[0].contains("write at most 16777216"));
 }
 
 /// A test's thread has the 2 MiB of a runtime's, so that this shows that the stack is enough.
 #[test]
-fn the_deepest_document_that_is_read_fits_the_stack() {
+fn c06_the_deepest_document_that_is_read_fits_the_stack() {
     let deepest = |count: usize| {
         let nested: String = (0..count)
             .map(|n| format!("{}a:\n", " ".repeat(n)))
@@ -45,7 +51,7 @@ fn the_deepest_document_that_is_read_fits_the_stack() {
 }
 
 #[test]
-fn a_file_of_nothing_but_mistakes_is_told_in_a_bounded_number_of_them() {
+fn c06_a_file_of_nothing_but_mistakes_is_told_in_a_bounded_number_of_them() {
     let fields: String = (0..5_000).map(|n| format!("k{n}: 1\n")).collect();
     let text = format!(
         "{}{fields}",

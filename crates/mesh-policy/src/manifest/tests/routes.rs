@@ -81,8 +81,22 @@ fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
             "83: spec.rules[0].filters: is not supported in this version, leave it out",
         ),
         (
-            "{ timeouts: { backendRequest: 1s } }",
-            "102: spec.rules[0].timeouts.backendRequest: is not supported in this version, leave it out",
+            "{ timeouts: { request: 1s, backendRequest: 1001ms } }",
+            "115: spec.rules[0].timeouts.backendRequest: allows one try longer than the whole request, which has 1s, write at most as much, or a longer request",
+        ),
+        (
+            "{ retry: { codes: [200] } }",
+            "91: spec.rules[0].retry.codes[0]: 200 is out of range, write a whole number from 400 to 599",
+        ),
+        (
+            "{ retry: { codes: [5xx] } }",
+            "91: spec.rules[0].retry.codes[0]: is text, not a number, write a whole number from 400 to 599",
+        ),
+        (
+            "{ retry: { attempts: -1, backoff: 1.5s, atempts: 2 } }",
+            "93: spec.rules[0].retry.attempts: -1 is out of range, write a whole number from 0 to 100
+106: spec.rules[0].retry.backoff: \"1.5s\" is no duration: write whole numbers with h, m, s or ms, such as 250ms, 10s or 1m30s
+112: spec.rules[0].retry.atempts: is no field that is known here, write attempts",
         ),
         (
             "{ timeouts: { request: 10 } }",
@@ -204,14 +218,14 @@ fn times_weights_and_ports_are_read() {
     assert_eq!(route.parents[0].port, Some(80));
     let rule = &route.rules[0];
     assert_eq!(rule.name.as_deref(), Some("main"));
-    assert_eq!(rule.request_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(rule.timeouts.request, Some(Duration::from_secs(90)));
     let backends: Vec<_> = rule
         .backends
         .iter()
         .map(|backend| format!("{} {:?} {}", backend.service, backend.port, backend.weight))
         .collect();
     assert_eq!(backends, ["a.shop Some(80) 9", "b.shop Some(81) 1"]);
-    assert_eq!(route.rules[1].request_timeout, None);
+    assert_eq!(route.rules[1].timeouts.request, Some(Duration::ZERO));
 }
 
 #[test]
