@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::cell::{Cell, Protocol, Side};
 use crate::load::Outcome;
-use crate::smoke::World;
+use crate::world::World;
 use crate::{BoxError, meshed, process};
 
 /// How to count.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{BoxError, cpu};
+use crate::{BoxError, usage};
 
 /// When a run ends.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct Outcome {
     pub requests: u64,
     /// Time from the first request to the last answer.
     pub seconds: f64,
-    /// CPU of client and server together in that time.
+    /// CPU of client, server and discovery together in that time.
     pub cpu_seconds: f64,
     /// Latencies in microseconds.
     pub p50_us: u64,
@@ -52,7 +52,13 @@ pub async fn run<C: Caller>(
         }
     }
     let started = Instant::now();
-    let cpu_before = cpu::spent(std::process::id())? + cpu::spent(server)?;
+    // The parent is discovery, and does nothing else while a client runs.
+    let processes = [
+        std::process::id(),
+        server,
+        std::os::unix::process::parent_id(),
+    ];
+    let cpu_before = spent(&processes)?;
     let taken = Arc::new(AtomicU64::new(0));
     let tasks: Vec<_> = callers
         .into_iter()
@@ -63,7 +69,7 @@ pub async fn run<C: Caller>(
         latencies.extend(task.await??);
     }
     let seconds = started.elapsed().as_secs_f64();
-    let cpu = cpu::spent(std::process::id())? + cpu::spent(server)? - cpu_before;
+    let cpu = spent(&processes)?.saturating_sub(cpu_before);
     latencies.sort_unstable();
     let at = |share: usize| latencies.get(latencies.len() * share / 100).copied();
     Ok(Outcome {
@@ -97,4 +103,8 @@ async fn repeat<C: Caller>(
         latencies.push(u64::try_from(micros).unwrap_or(u64::MAX));
         before = now;
     }
+}
+
+fn spent(processes: &[u32]) -> std::io::Result<Duration> {
+    processes.iter().map(|process| usage::spent(*process)).sum()
 }

@@ -1,18 +1,19 @@
 //! What the mesh costs beside bare hyper and rustls, measured in the same run.
 //!
-//! `smoke` answers: how much CPU does a request cost, of both ends together, with
-//! and without the mesh? `instructions` answers the same in callgrind's unit,
-//! which repeats to the digit. The machine's name and figures stand in
-//! `benches/RESULTS.md`.
+//! Alone it does both of its parts. `compare` answers: what rate, latency, CPU and
+//! memory does a request take, with and without the mesh? `instructions` answers
+//! in callgrind's unit, which repeats to the digit. The machine's name and figures
+//! stand in `benches/RESULTS.md`.
 
 mod bare;
 mod cell;
-mod cpu;
+mod compare;
 mod instructions;
 mod load;
 mod meshed;
 mod process;
-mod smoke;
+mod usage;
+mod world;
 
 use std::time::Duration;
 
@@ -26,13 +27,13 @@ type BoxError = mesh_core::BoxError;
 #[command(about, version)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// CPU per request in every cell, bare and mesh in turn; medians and spread.
-    Smoke(smoke::Options),
+    /// Rate, latency, CPU and memory in every cell, bare and mesh in turn; medians and spread.
+    Compare(compare::Options),
     /// Instructions per request by callgrind (needs valgrind).
     Instructions(instructions::Options),
     /// One server process (started by the other commands).
@@ -91,22 +92,32 @@ fn main() -> Result<(), BoxError> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    match Arguments::parse().command {
-        Command::Smoke(options) => runtime.block_on(smoke::run(&options)),
-        Command::Instructions(options) => runtime.block_on(instructions::run(&options)),
-        Command::Server(options) => runtime.block_on(async {
-            match options.side {
-                Side::Bare => bare::serve(&options).await,
-                Side::Mesh => meshed::serve(&options).await,
+    runtime.block_on(run(Arguments::parse().command))
+}
+
+async fn run(command: Option<Command>) -> Result<(), BoxError> {
+    match command {
+        None => {
+            for part in ["compare", "instructions"] {
+                let part = Arguments::parse_from(["mesh-bench", part]);
+                Box::pin(run(part.command)).await?;
+                println!();
             }
-        }),
-        Command::Client(options) => runtime.block_on(async {
+            Ok(())
+        }
+        Some(Command::Compare(options)) => compare::run(&options).await,
+        Some(Command::Instructions(options)) => instructions::run(&options).await,
+        Some(Command::Server(options)) => match options.side {
+            Side::Bare => bare::serve(&options).await,
+            Side::Mesh => meshed::serve(&options).await,
+        },
+        Some(Command::Client(options)) => {
             let outcome = match options.side {
                 Side::Bare => bare::call(&options).await?,
                 Side::Mesh => meshed::call(&options).await?,
             };
             println!("{}", serde_json::to_string(&outcome)?);
             Ok(())
-        }),
+        }
     }
 }

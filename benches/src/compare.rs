@@ -1,12 +1,11 @@
-//! CPU per request of both ends together, in every cell, bare and mesh in turn.
-
-use std::collections::BTreeMap;
+//! The whole table: every cell, bare and mesh in turn.
 
 use tokio::process::Command;
 
-use crate::cell::{Cell, Protocol, Side};
+use crate::cell::{Cell, Side};
 use crate::load::Outcome;
-use crate::{BoxError, bare, meshed, process};
+use crate::world::World;
+use crate::{BoxError, meshed, process, usage};
 
 /// How to measure.
 #[derive(clap::Args, Debug)]
@@ -22,67 +21,34 @@ pub struct Options {
     endpoints: usize,
 }
 
+/// What was measured in one cell.
+struct Row {
+    cell: Cell,
+    /// One outcome per round, bare and mesh.
+    outcomes: [Vec<Outcome>; 2],
+    /// Resident memory of either server after its last run, in bytes.
+    resident: [u64; 2],
+}
+
 /// Prints one row per cell.
 pub async fn run(options: &Options) -> Result<(), BoxError> {
     let world = World::start().await?;
     println!(
-        "CPU µs per request of client and server together; {} rounds of {} ms, {} endpoints, one worker per process",
+        "{} rounds of {} ms, {} endpoints, one worker per process; medians, bare then mesh",
         options.rounds, options.milliseconds, options.endpoints
     );
+    println!("CPU: seconds per 100,000 requests, of client, server and discovery together");
     println!(
-        "{:<20} {:>8} {:>8} {:>7} {:>13} {:>9} {:>9} {:>9} {:>9}",
-        "cell",
-        "bare",
-        "mesh",
-        "ratio",
-        "(min..max)",
-        "bare rps",
-        "mesh rps",
-        "bare p99",
-        "mesh p99"
+        "{:<20} {:>15} {:>11} {:>11} {:>15} {:>7} {:>13} {:>13}",
+        "cell", "rps", "p50 us", "p99 us", "CPU s/100k", "ratio", "(min..max)", "server MiB"
     );
     for cell in Cell::all() {
-        let row = measure(&world, options, cell).await?;
-        println!("{row}");
+        println!("{}", line(&measure(&world, options, cell).await?));
     }
     world.stop().await
 }
 
-/// What both sides need before the first child starts.
-pub struct World {
-    pem: String,
-    discovery: meshed::Discovery,
-}
-
-impl World {
-    /// Makes certificates and starts discovery.
-    pub async fn start() -> Result<Self, BoxError> {
-        Ok(Self {
-            pem: bare::certificates()?,
-            discovery: meshed::Discovery::start().await?,
-        })
-    }
-
-    /// Ends discovery.
-    pub async fn stop(self) -> Result<(), BoxError> {
-        self.discovery.stop().await
-    }
-
-    /// The environment of a child: its certificates, or its way into the mesh.
-    pub async fn environment(
-        &self,
-        side: Side,
-        role: meshed::Role,
-        protocol: Protocol,
-    ) -> Result<BTreeMap<String, String>, BoxError> {
-        match side {
-            Side::Bare => Ok(BTreeMap::from([(bare::PEM.into(), self.pem.clone())])),
-            Side::Mesh => self.discovery.environment(role, protocol).await,
-        }
-    }
-}
-
-async fn measure(world: &World, options: &Options, cell: Cell) -> Result<String, BoxError> {
+async fn measure(world: &World, options: &Options, cell: Cell) -> Result<Row, BoxError> {
     let sides = [Side::Bare, Side::Mesh];
     let mut servers = Vec::new();
     for side in sides {
@@ -108,10 +74,16 @@ async fn measure(world: &World, options: &Options, cell: Cell) -> Result<String,
             outcomes[index].push(process::finish(command).await?);
         }
     }
-    for server in servers {
+    let mut resident = [0; 2];
+    for (server, resident) in servers.into_iter().zip(&mut resident) {
+        *resident = usage::resident(server.id)?;
         server.stop().await?;
     }
-    Ok(row(cell, &outcomes))
+    Ok(Row {
+        cell,
+        outcomes,
+        resident,
+    })
 }
 
 async fn start_server(
@@ -138,31 +110,37 @@ async fn start_server(
     clippy::cast_precision_loss,
     reason = "counts of a bench are far below 2^52"
 )]
-fn row(cell: Cell, [bare, mesh]: &[Vec<Outcome>; 2]) -> String {
-    let cost = |outcome: &Outcome| outcome.cpu_seconds * 1e6 / outcome.requests.max(1) as f64;
-    let rate = |outcome: &Outcome| outcome.requests as f64 / outcome.seconds;
-    let tail = |outcome: &Outcome| outcome.p99_us as f64;
-    let ratios: Vec<_> = bare
-        .iter()
-        .zip(mesh)
-        .map(|(bare, mesh)| cost(mesh) / cost(bare))
-        .collect();
-    let of = |runs: &[Outcome], figure: &dyn Fn(&Outcome) -> f64| {
-        median(runs.iter().map(figure).collect())
+fn line(row: &Row) -> String {
+    let cost = |outcome: &Outcome| outcome.cpu_seconds * 1e5 / outcome.requests.max(1) as f64;
+    let [bare, mesh] = &row.outcomes;
+    let of = |figure: &dyn Fn(&Outcome) -> f64| {
+        [bare, mesh].map(|runs| median(runs.iter().map(figure).collect()))
     };
+    let pairs = bare.iter().zip(mesh);
+    let ratios: Vec<_> = pairs.map(|(bare, mesh)| cost(mesh) / cost(bare)).collect();
     let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ratios.iter().copied().fold(0.0, f64::max);
+    let rps = of(&|outcome| outcome.requests as f64 / outcome.seconds);
+    let p50 = of(&|outcome| outcome.p50_us as f64);
+    let p99 = of(&|outcome| outcome.p99_us as f64);
+    let cpu = of(&cost);
+    let memory = row.resident.map(|bytes| bytes as f64 / (1024.0 * 1024.0));
     format!(
-        "{cell} {:>8.2} {:>8.2} {:>7.3} {:>6.2}..{:<5.2} {:>9.0} {:>9.0} {:>9.0} {:>9.0}",
-        of(bare, &cost),
-        of(mesh, &cost),
+        "{} {:>7.0} {:>7.0} {:>5.0} {:>5.0} {:>5.0} {:>5.0} {:>7.2} {:>7.2} {:>7.3} {:>6.2}..{:<5.2} {:>6.1} {:>6.1}",
+        row.cell,
+        rps[0],
+        rps[1],
+        p50[0],
+        p50[1],
+        p99[0],
+        p99[1],
+        cpu[0],
+        cpu[1],
         median(ratios),
         least,
         most,
-        of(bare, &rate),
-        of(mesh, &rate),
-        of(bare, &tail),
-        of(mesh, &tail),
+        memory[0],
+        memory[1],
     )
 }
 
