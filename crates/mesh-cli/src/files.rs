@@ -154,3 +154,29 @@ pub(crate) fn take(reader: impl Read, limit: usize) -> io::Result<Option<Vec<u8>
     reader.take(most).read_to_end(&mut bytes)?;
     Ok((bytes.len() <= limit).then_some(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_directory_are_read_by_name_and_arguments_in_their_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = |name: &str| folder.path().join(name);
+        let names = ["m.json", "z.yaml", "b.yml", "a.yaml", "k.yaml", "c.yaml"];
+        for name in names {
+            fs::write(inside(name), name).unwrap();
+        }
+        fs::write(inside("notes.txt"), "").unwrap();
+        let sources = read(&[inside("z.yaml"), folder.path().to_owned()]).unwrap();
+        let texts: Vec<_> = sources.iter().map(|source| source.text.as_str()).collect();
+        let sorted = ["a.yaml", "b.yml", "c.yaml", "k.yaml", "m.json", "z.yaml"];
+        assert_eq!(texts, [&["z.yaml"][..], &sorted].concat());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_limit_is_not_taken() {
+        assert_eq!(take(&b"abc"[..], 3).unwrap().unwrap(), b"abc");
+        assert_eq!(take(&b"abcd"[..], 3).unwrap(), None);
+    }
+}

@@ -36,6 +36,8 @@ struct Object {
 pub(crate) struct Knowledge<'a> {
     /// The namespace of objects that say none; without it, `default`.
     pub(crate) namespace: Option<&'a Label>,
+    /// The only namespace that objects may be in, where the command line says one.
+    pub(crate) insisted: Option<&'a Label>,
     /// The trust domain that identities must be of; without it, they are not checked.
     pub(crate) domain: Option<&'a TrustDomain>,
 }
@@ -83,6 +85,9 @@ impl Manifests {
                 }
             }
         }
+        if let Some(namespace) = known.insisted {
+            problems.extend(all.elsewhere(namespace));
+        }
         problems.extend(all.twice());
         if problems.is_empty() {
             Ok(all)
@@ -105,7 +110,10 @@ impl Manifests {
     /// All objects as one text, each on a line of its own: JSON is YAML.
     pub(crate) fn to_yaml(&self) -> String {
         let objects = self.objects.iter();
-        let lines = objects.map(|object| format!("---\n{}\n", object.manifest.raw));
+        let lines = objects.map(|object| {
+            let json = object.manifest.raw.to_string();
+            format!("---\n{}\n", escaped(&json))
+        });
         lines.collect()
     }
 
@@ -139,6 +147,24 @@ impl Manifests {
             column: at.map(|at| at.1),
             ..problem
         }
+    }
+
+    /// Objects outside the namespace that the command line says.
+    fn elsewhere(&self, namespace: &Label) -> Vec<Problem> {
+        let others = self.objects.iter();
+        let others = others.filter(|object| object.manifest.meta.namespace != *namespace);
+        others
+            .map(|object| {
+                let said = &object.manifest.meta.namespace;
+                let problem = Problem {
+                    field: "metadata.namespace".to_owned(),
+                    message: format!("is {said}, and -n says {namespace}"),
+                    remedy: "say one of them alone".to_owned(),
+                    ..Problem::default()
+                };
+                self.placed(object, problem)
+            })
+            .collect()
     }
 
     /// Objects that are there twice: which of them would be meant?
@@ -178,6 +204,21 @@ impl Object {
     }
 }
 
+/// JSON as YAML that no reader takes otherwise: some characters beyond ASCII break YAML's lines,
+/// or stand for nothing.
+fn escaped(json: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            ' '..='~' => text.push(c),
+            // All that is left stands in strings, where YAML knows this escape.
+            c => write!(text, "\\U{:08X}", u32::from(c)).expect("a string takes every write"),
+        }
+    }
+    text
+}
+
 fn empty(source: &Source) -> Problem {
     Problem {
         file: Some(source.name.clone()),
@@ -204,4 +245,58 @@ pub(crate) fn warned(warnings: &[Problem]) -> Vec<String> {
     warnings
         .map(|warning| format!("Warning: {warning}"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Manifests {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.yaml");
+        std::fs::write(&file, text).unwrap();
+        Manifests::read(&[file], Knowledge::default()).unwrap()
+    }
+
+    fn service(name: &str, note: &str) -> String {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n  annotations: {{x: {note}}}\n\
+             spec: {{ports: [{{port: 80}}]}}\n"
+        )
+    }
+
+    #[test]
+    fn objects_travel_as_they_were_written() {
+        let odd = r#""\u00e4\u0085\u2028\u2029\ufeff\U0001F600\t\n\\ \x7f\" 'no'""#;
+        let manifests = read(&service("a", odd));
+        let sent = manifests.to_yaml();
+        assert!(sent.is_ascii(), "{sent}");
+        let received = parse_yaml("", &sent).unwrap().manifests;
+        assert_eq!(received[0].raw, manifests.objects[0].manifest.raw);
+    }
+
+    #[test]
+    fn a_problem_of_discovery_is_told_of_the_file() {
+        let manifests = read(&[service("a", "b"), service("c", "d")].concat());
+        let problem = |line| ApplyProblem {
+            line,
+            column: Some(1),
+            field: "spec.ports[0].port".to_owned(),
+            message: "is odd".to_owned(),
+        };
+        let told = manifests.told(problem(Some(4))).to_string();
+        assert!(
+            told.ends_with("a.yaml:14:23: spec.ports[0].port: is odd"),
+            "{told}"
+        );
+        let told = manifests.told(problem(Some(2))).to_string();
+        assert!(
+            told.ends_with("a.yaml:7:23: spec.ports[0].port: is odd"),
+            "{told}"
+        );
+        for line in [None, Some(0), Some(99)] {
+            let told = manifests.told(problem(line)).to_string();
+            assert_eq!(told, "spec.ports[0].port: is odd");
+        }
+    }
 }

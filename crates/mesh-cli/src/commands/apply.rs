@@ -35,6 +35,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     let access = Access::new(global)?;
     let known = Knowledge {
         namespace: Some(&access.namespace),
+        insisted: global.namespace.as_ref(),
         domain: Some(access.client.trust_domain()),
     };
     let manifests = Manifests::read(&args.filename, known);

@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
             namespace: access.namespace.to_string(),
             name,
         }],
-        None => held(&args, &access)?,
+        None => held(&args, &access, global)?,
     };
     let mut done = Done::default();
     for name in names {
@@ -73,9 +73,10 @@ fn one(words: &[String]) -> Result<(Kind, String), Failure> {
 }
 
 /// The objects that the files hold, the last one first.
-fn held(args: &Args, access: &Access) -> Result<Vec<ObjectName>, Failure> {
+fn held(args: &Args, access: &Access, global: &Global) -> Result<Vec<ObjectName>, Failure> {
     let known = Knowledge {
         namespace: Some(&access.namespace),
+        insisted: global.namespace.as_ref(),
         domain: None,
     };
     let manifests = Manifests::read(&args.filename, known);

@@ -26,6 +26,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, global: &Global) -> Result<Done, Failure> {
     let known = Knowledge {
         namespace: global.namespace.as_ref(),
+        insisted: global.namespace.as_ref(),
         domain: args.trust_domain.as_ref(),
     };
     let read = Manifests::read(&args.filename, known);

@@ -112,6 +112,10 @@ async fn an_object_without_a_namespace_goes_where_n_says() {
     admin_with(&mesh, &apply, service.as_bytes()).await.ok();
     admin(&mesh, &["get", "svc/a", "-n", "shop"]).await.ok();
     admin(&mesh, &["get", "svc/a"]).await.ends(1);
+    let other = service.replace("name: a", "name: a, namespace: other");
+    let err = admin_with(&mesh, &apply, other.as_bytes()).await.ends(65);
+    let place = "(standard input):3:32: metadata.namespace: is other, and -n says shop, ";
+    assert!(err.starts_with(place), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
