@@ -52,6 +52,8 @@ pub enum Cause {
     PlanNotUnderstood,
     /// The request body stayed silent for too long.
     BodySilent,
+    /// The application says that it has not touched the request.
+    Unprocessed,
     /// The mesh is shutting down.
     Draining,
     /// The request cannot be forwarded as it is.
@@ -113,6 +115,7 @@ impl Cause {
                 StatusCode::REQUEST_TIMEOUT,
                 DEADLINE_EXCEEDED,
             ),
+            Self::Unprocessed => ("unprocessed", BUSY, UNAVAILABLE),
             Self::Draining => ("draining", BUSY, UNAVAILABLE),
             Self::InvalidRequest => ("invalid-request", StatusCode::BAD_REQUEST, INVALID_ARGUMENT),
             Self::Panicked => ("panicked", BROKEN, INTERNAL),
@@ -144,6 +147,7 @@ type Lookup = fn(&(dyn Error + 'static)) -> Option<Cause>;
 
 /// Every error type that has an answer of its own.
 const KNOWN: &[Lookup] = &[
+    of::<layers::answer::Unprocessed>,
     of::<layers::authorize::Refused>,
     of::<layers::body_silence::BodySilent>,
     of::<layers::canonical_path::BadTarget>,

@@ -27,8 +27,6 @@ mod listener;
 mod policy;
 mod ruling;
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -36,7 +34,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_layer::Identity;
 use tower_service::Service;
 
-use crate::layers::answer::AnswerLayer;
+use crate::layers::answer::{AnswerLayer, StreamRefused};
 use crate::layers::authorize::AuthorizeLayer;
 use crate::layers::body_silence::BodySilenceLayer;
 use crate::layers::canonical_path::CanonicalPathLayer;
@@ -62,7 +60,7 @@ fn stack<A, B>(
 ) -> impl Service<
     Request<Body>,
     Response = Response<impl HttpBody<Data = Bytes, Error = BoxError> + Send + 'static>,
-    Error = Infallible,
+    Error = StreamRefused,
     Future: Send + 'static,
 > + Clone
 + Send

@@ -39,6 +39,7 @@ pub mod transport;
 
 pub use body::Body;
 pub use config::Config;
+pub use layers::answer::Unprocessed;
 pub use mesh::{Client, Mesh};
 pub use peer::Peer;
 

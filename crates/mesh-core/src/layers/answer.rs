@@ -1,6 +1,5 @@
 //! Turns errors into the responses that callers get.
 
-use std::convert::Infallible;
 use std::future::{self, Ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::answer::{self, Audience, Cause, Protocol};
+use crate::answer::{self, Audience, Cause, Caused, Protocol};
 use crate::peer::Peer;
 use crate::{Body, BoxError};
 
@@ -28,6 +27,32 @@ impl<S> Layer<S> for AnswerLayer {
             inner,
             failed: None,
         }
+    }
+}
+
+/// An application's word that it has not touched a request: its caller may send it elsewhere,
+/// whatever its method.
+///
+/// As the error of a handler it becomes HTTP/2's `REFUSED_STREAM` (RFC 9113, 8.7), which callers in
+/// the mesh send again without being asked to. HTTP/1.1 has no word for it: there it is a 503.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("the application did not take the request: send it to another endpoint")]
+pub struct Unprocessed;
+
+impl Caused for Unprocessed {
+    fn cause(&self) -> Cause {
+        Cause::Unprocessed
+    }
+}
+
+/// The one thing that is no response: a stream that is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream is refused")]
+pub struct StreamRefused(#[source] h2::Error);
+
+impl StreamRefused {
+    fn new() -> Self {
+        Self(h2::Reason::REFUSED_STREAM.into())
     }
 }
 
@@ -50,10 +75,10 @@ where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
 {
     type Response = Response<Body>;
-    type Error = Infallible;
+    type Error = StreamRefused;
     type Future = AnswerFuture<Either<S::Future, Ready<Result<Response<Body>, BoxError>>>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamRefused>> {
         self.failed = ready!(self.inner.poll_ready(cx)).err();
         Poll::Ready(Ok(()))
     }
@@ -93,7 +118,7 @@ impl<F> Future for AnswerFuture<F>
 where
     F: Future<Output = Result<Response<Body>, BoxError>>,
 {
-    type Output = Result<Response<Body>, Infallible>;
+    type Output = Result<Response<Body>, StreamRefused>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -103,6 +128,9 @@ where
         };
         let cause = Cause::of(&*error);
         tracing::debug!(%error, reason = cause.reason(), "a request was answered with an error");
+        if cause == Cause::Unprocessed && *this.version == Version::HTTP_2 {
+            return Poll::Ready(Err(StreamRefused::new()));
+        }
         let mut response = answer::respond(&*error, *this.protocol, *this.audience);
         let stranger = *this.audience == Audience::Stranger && cause == Cause::Denied;
         let closes = stranger || cause == Cause::BodySilent;

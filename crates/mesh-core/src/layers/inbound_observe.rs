@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
 use http_body::Body;
@@ -99,11 +99,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.response
-            .poll(cx)
-            .map_ok(|response| match this.observation.take() {
-                Some(observation) => observation.respond(response),
-                None => response.map(Observed::unobserved),
-            })
+        let result = ready!(this.response.poll(cx));
+        Poll::Ready(match (result, this.observation.take()) {
+            (Ok(response), Some(observation)) => Ok(observation.respond(response)),
+            (Ok(response), None) => Ok(response.map(Observed::unobserved)),
+            (Err(error), observation) => {
+                if let Some(observation) = observation {
+                    observation.fail("unclassified");
+                }
+                Err(error)
+            }
+        })
     }
 }

@@ -1,6 +1,5 @@
 //! Serves HTTP on one connection, of any kind of stream.
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,7 +45,8 @@ pub(crate) async fn serve<IO, S, B>(
 ) -> Result<(), hyper::Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -134,10 +134,10 @@ struct Dispatch<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Dispatch<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
 {
     type Response = Response<Tracked<B>>;
-    type Error = Infallible;
+    type Error = S::Error;
     type Future = DispatchFuture<S::Future>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
@@ -158,11 +158,11 @@ pin_project! {
     }
 }
 
-impl<F, B> Future for DispatchFuture<F>
+impl<F, B, E> Future for DispatchFuture<F>
 where
-    F: Future<Output = Result<Response<B>, Infallible>>,
+    F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response<Tracked<B>>, Infallible>;
+    type Output = Result<Response<Tracked<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

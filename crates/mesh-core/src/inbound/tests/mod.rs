@@ -6,6 +6,7 @@ mod series;
 mod slow;
 mod tls;
 mod turned;
+mod unprocessed;
 mod upgrade;
 mod writes;
 
