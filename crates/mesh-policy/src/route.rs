@@ -1,20 +1,32 @@
 //! Which rule governs a request.
 //!
 //! The rules of all routes of a port compete as one list. It is sorted once by
-//! Gateway API's precedence (exact path, then the longest prefix, then a method,
-//! then the most headers, then the older route, then the earlier rule), so that
-//! the first entry that matches is the answer.
+//! Gateway API's precedence (exact path, then a pattern, then the longest prefix,
+//! then a method, then the most headers, then the most query parameters, then the
+//! older route, then the earlier rule), so that the first entry that matches is
+//! the answer. Where the specification leaves a pattern's rank open, it stands
+//! above every prefix, as in Linkerd: it fits the whole path.
+
+mod considered;
+mod field;
+mod path;
+pub mod pattern;
 
 use std::cmp::Reverse;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, Method};
 
 use crate::name::ObjectRef;
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan, PortPlan, RulePlan};
+use crate::plan::outbound::{MatchPlan, PortPlan, RulePlan};
 use crate::plan::part::NotUnderstood;
 use crate::retry::RetryPolicy;
 use crate::split::Split;
 use crate::timeout::Timeouts;
+use considered::Condition;
+pub use considered::{Considered, Miss, WhyNot};
+use field::{HeaderMatch, QueryMatch};
+use path::PathMatch;
+use pattern::InvalidPattern;
 
 /// The rules of one logical port, ready to be asked.
 #[derive(Clone, Debug)]
@@ -47,6 +59,8 @@ pub struct Facts<'a> {
     pub method: &'a Method,
     /// The path without its query.
     pub path: &'a str,
+    /// The query, as it came, without its `?`; empty if there is none.
+    pub query: &'a str,
     /// The headers.
     pub headers: &'a HeaderMap,
 }
@@ -66,19 +80,7 @@ struct Entry {
     path: PathMatch,
     method: Option<Method>,
     headers: Vec<HeaderMatch>,
-}
-
-#[derive(Clone, Debug)]
-enum PathMatch {
-    Exact(Box<str>),
-    /// Without a slash at its end; empty matches everything.
-    Prefix(Box<str>),
-}
-
-#[derive(Clone, Debug)]
-struct HeaderMatch {
-    name: HeaderName,
-    exact: HeaderValue,
+    query: Vec<QueryMatch>,
 }
 
 impl Table {
@@ -117,7 +119,8 @@ impl Table {
     /// The rule that governs a request, or `None` if none matches.
     #[must_use]
     pub fn find(&self, facts: &Facts<'_>) -> Option<Found> {
-        let entry = self.entries.iter().find(|entry| entry.matches(facts))?;
+        let mut entries = self.entries.iter();
+        let entry = entries.find(|entry| entry.miss(facts).is_none())?;
         Some(entry.found)
     }
 
@@ -159,95 +162,32 @@ impl Entry {
             path: PathMatch::compile(plan.path.as_ref())?,
             method: method.transpose()?,
             headers: HeaderMatch::compile_all(&plan.headers)?,
+            query: QueryMatch::compile_all(&plan.query)?,
         })
     }
 
     /// Smaller sorts first and wins.
     fn precedence(&self) -> impl Ord + use<> {
-        let path = match &self.path {
-            PathMatch::Exact(path) => (0, Reverse(path.len())),
-            PathMatch::Prefix(path) => (1, Reverse(path.len())),
-        };
-        (path, self.method.is_none(), Reverse(self.headers.len()))
+        let fields = (Reverse(self.headers.len()), Reverse(self.query.len()));
+        (self.path.precedence(), self.method.is_none(), fields)
     }
 
-    fn matches(&self, facts: &Facts<'_>) -> bool {
-        self.path.matches(facts.path)
-            && self
-                .method
-                .as_ref()
-                .is_none_or(|method| method == facts.method)
-            && self
-                .headers
-                .iter()
-                .all(|header| header.matches(facts.headers))
-    }
-}
-
-impl PathMatch {
-    fn compile(plan: Option<&PathPlan>) -> Result<Self, ClosedPort> {
-        let (path, make): (_, fn(Box<str>) -> Self) = match plan {
-            None => return Ok(Self::Prefix("".into())),
-            Some(PathPlan::Exact(path)) => (path.as_str(), Self::Exact),
-            Some(PathPlan::Prefix(path)) => (path.as_str(), |path| {
-                Self::Prefix(path.trim_end_matches('/').into())
-            }),
-        };
-        if path.starts_with('/') {
-            Ok(make(path.into()))
-        } else {
-            Err(ClosedPort::unusable("path", path))
+    /// The first condition that does not hold; `None` if the request is selected.
+    fn miss(&self, facts: &Facts<'_>) -> Option<Miss<'_>> {
+        if !self.path.matches(facts.path) {
+            return Some(Miss(Condition::Path(&self.path)));
         }
-    }
-
-    fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *path,
-            // Also what is no path at all: `*` of OPTIONS, and nothing of CONNECT.
-            Self::Prefix(prefix) if prefix.is_empty() => true,
-            Self::Prefix(prefix) => path
-                .strip_prefix(&**prefix)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        if let Some(method) = &self.method
+            && method != facts.method
+        {
+            return Some(Miss(Condition::Method(method)));
         }
-    }
-}
-
-impl HeaderMatch {
-    /// Of several matches on one name the first counts (Gateway API, `HTTPHeaderMatch`).
-    fn compile_all(plans: &[HeaderPlan]) -> Result<Vec<Self>, ClosedPort> {
-        let mut headers: Vec<Self> = Vec::with_capacity(plans.len());
-        for plan in plans {
-            let header = Self::compile(plan)?;
-            if headers.iter().all(|known| known.name != header.name) {
-                headers.push(header);
-            }
+        let header = self.headers.iter().find(|h| !h.matches(facts.headers));
+        if let Some(header) = header {
+            return Some(Miss(Condition::Header(header)));
         }
-        Ok(headers)
-    }
-
-    fn compile(plan: &HeaderPlan) -> Result<Self, ClosedPort> {
-        let name = HeaderName::from_bytes(plan.name.as_bytes())
-            .map_err(|_| ClosedPort::unusable("header name", &plan.name))?;
-        let exact = HeaderValue::from_bytes(plan.exact.as_bytes())
-            .map_err(|_| ClosedPort::unusable("header value", &plan.exact))?;
-        Ok(Self { name, exact })
-    }
-
-    /// Repeated headers are one list, joined by commas (RFC 9110, section 5.3).
-    fn matches(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(&self.name).iter();
-        let Some(first) = values.next() else {
-            return false;
-        };
-        let mut expected = self.exact.as_bytes();
-        let mut eat = |part: &[u8]| {
-            let rest = expected.strip_prefix(part);
-            expected = rest.unwrap_or(expected);
-            rest.is_some()
-        };
-        let fits = eat(first.as_bytes())
-            && values.all(|value| (eat(b", ") || eat(b",")) && eat(value.as_bytes()));
-        fits && expected.is_empty()
+        let query = self.query.iter().find(|q| !q.matches(facts.query));
+        query.map(|query| Miss(Condition::Query(query)))
     }
 }
 
@@ -268,6 +208,9 @@ pub enum ClosedPort {
         /// As it is written.
         value: String,
     },
+    /// A route matches by a pattern that cannot be used.
+    #[error("the plan matches by a pattern that cannot be used: {0}")]
+    Pattern(#[from] InvalidPattern),
 }
 
 impl ClosedPort {

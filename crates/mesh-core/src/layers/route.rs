@@ -133,6 +133,7 @@ fn decide(
     let facts = Facts {
         method: request.method(),
         path: request.uri().path(),
+        query: request.uri().query().unwrap_or_default(),
         headers: request.headers(),
     };
     let found = routes

@@ -111,8 +111,8 @@ fn c06_every_problem_says_what_where_and_what_to_write_instead() {
             "policy.yaml:7:31: spec.rules[0].matches[0].path.type: \"Prefix\" is not known, write one of PathPrefix, Exact, RegularExpression",
         ),
         (
-            "  - matches: [{ path: { type: RegularExpression, value: /a } }]",
-            "policy.yaml:7:25: spec.rules[0].matches[0].path.type: RegularExpression is not supported in this version, compare with Exact or PathPrefix",
+            "  - matches: [{ path: { type: RegularExpression, value: '/(a' } }]",
+            "policy.yaml:7:25: spec.rules[0].matches[0].path.value: \"/(a\" is no pattern of RE2's syntax: unclosed group, correct it; it is compared with the whole value",
         ),
         (
             "  - retry: { attempt: 1 }",

@@ -15,6 +15,7 @@
 pub mod endpoint;
 pub mod enrol;
 pub mod inbound;
+mod matching;
 pub mod outbound;
 pub mod part;
 pub mod registration;
@@ -31,6 +32,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 pub const CAPABILITIES: &[&str] = &[
     "authorization/1",
     "inbound/1",
+    "query/1",
+    "regex/1",
     "retry/1",
     "route/1",
     "timeouts/1",

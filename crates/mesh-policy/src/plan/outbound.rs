@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::matching::{FieldPlan, MatchPlan, PathPlan, ValuePlan};
 use super::part::Part;
 pub use super::resilience::{BudgetPlan, RetryMethods, RetryPlan, StatusRange, TimeoutsPlan};
 use crate::name::{ObjectRef, ServicePort};
@@ -66,6 +67,14 @@ impl RoutePlan {
         let uses = |feature: fn(&RulePlan) -> bool| self.rules.iter().any(feature);
         let features = [
             ("route/1", true),
+            (
+                "query/1",
+                uses(|rule| rule.matches.iter().any(MatchPlan::has_query)),
+            ),
+            (
+                "regex/1",
+                uses(|rule| rule.matches.iter().any(MatchPlan::has_regex)),
+            ),
             ("retry/1", uses(|rule| rule.retry.is_some())),
             ("timeouts/1", uses(|rule| rule.timeouts.is_beyond_request())),
         ];
@@ -76,41 +85,6 @@ impl RoutePlan {
             body: self,
         }
     }
-}
-
-/// All of these must hold of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MatchPlan {
-    /// The path, without its query.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<PathPlan>,
-    /// The method, exactly.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
-    /// Headers that must be there with these values.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<HeaderPlan>,
-}
-
-/// How a path is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PathPlan {
-    /// The whole path.
-    Exact(String),
-    /// Whole segments from the start.
-    Prefix(String),
-}
-
-/// A header and the value it must have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HeaderPlan {
-    /// Its name, in lower case.
-    pub name: String,
-    /// Its whole value.
-    pub exact: String,
 }
 
 /// One place a rule sends to.

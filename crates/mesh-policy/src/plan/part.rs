@@ -123,7 +123,7 @@ mod tests {
             serde_json::from_str::<Part<RoutePlan>>(&part).unwrap()
         };
         assert!(route(r#"{"method":"GET"}"#).understood().is_ok());
-        let wider = route(r#"{"method":"GET","query":[{"name":"a","exact":"b"}]}"#);
+        let wider = route(r#"{"method":"GET","cookies":[{"name":"a","exact":"b"}]}"#);
         assert!(wider.understood().is_err(), "a match without its condition");
     }
 

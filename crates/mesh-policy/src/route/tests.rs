@@ -1,7 +1,10 @@
+mod kinds;
+
+use http::HeaderName;
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::outbound::RoutePlan;
+use crate::plan::outbound::{FieldPlan, PathPlan, RoutePlan, ValuePlan};
 use crate::plan::part::Part;
 
 fn route(name: &str, rules: Vec<Vec<MatchPlan>>) -> Part<RoutePlan> {
@@ -18,17 +21,27 @@ fn table(routes: Vec<Part<RoutePlan>>) -> Table {
     Table::compile(&PortPlan { port: 80, routes }).unwrap()
 }
 
+/// A value that begins and ends with `/` is a pattern.
+fn field(name: &str, value: &str) -> FieldPlan {
+    let pattern = value.strip_prefix('/').and_then(|v| v.strip_suffix('/'));
+    FieldPlan {
+        name: name.to_owned(),
+        value: match pattern {
+            Some(pattern) => ValuePlan::Regex(pattern.to_owned()),
+            None => ValuePlan::Exact(value.to_owned()),
+        },
+    }
+}
+
 fn on(path: Option<PathPlan>, method: Option<&str>, headers: &[(&str, &str)]) -> MatchPlan {
     MatchPlan {
         path,
         method: method.map(ToOwned::to_owned),
         headers: headers
             .iter()
-            .map(|(name, exact)| HeaderPlan {
-                name: (*name).to_owned(),
-                exact: (*exact).to_owned(),
-            })
+            .map(|(name, exact)| field(name, exact))
             .collect(),
+        query: Vec::new(),
     }
 }
 
@@ -52,7 +65,8 @@ fn ask(table: &Table, request: &str, headers: &[&str]) -> Option<(String, usize)
     let method: Method = method.parse().unwrap();
     let found = table.find(&Facts {
         method: &method,
-        path,
+        path: path.split('?').next().unwrap(),
+        query: path.split_once('?').map_or("", |(_, query)| query),
         headers: &map,
     })?;
     let rule = &table.rules()[found.rule];
@@ -165,6 +179,7 @@ fn a_rule_without_matches_takes_everything_and_says_so() {
     let found = table.find(&Facts {
         method: &Method::DELETE,
         path: "/any",
+        query: "",
         headers: &HeaderMap::new(),
     });
     assert_eq!(

@@ -2,9 +2,10 @@
 
 use mesh_policy::name::ObjectRef;
 use mesh_policy::plan::outbound::{
-    BackendPlan, BudgetPlan, HeaderPlan, MatchPlan, PathPlan, PortPlan, RetryMethods, RetryPlan,
-    RoutePlan, RulePlan, ServicePlan, StatusRange, TargetPlan, TimeoutsPlan,
+    BackendPlan, BudgetPlan, FieldPlan, MatchPlan, PathPlan, PortPlan, RetryMethods, RetryPlan,
+    RoutePlan, RulePlan, ServicePlan, StatusRange, TargetPlan, TimeoutsPlan, ValuePlan,
 };
+use mesh_policy::plan::part::Part;
 use mesh_policy::plan::watch::Change;
 
 use super::{agree, event, object, port};
@@ -13,10 +14,11 @@ fn canary_rule() -> RulePlan {
     let exact_get = MatchPlan {
         path: Some(PathPlan::Exact("/orders".into())),
         method: Some("GET".into()),
-        headers: vec![HeaderPlan {
+        headers: vec![FieldPlan {
             name: "x-canary".into(),
-            exact: "yes".into(),
+            value: ValuePlan::Exact("yes".into()),
         }],
+        query: Vec::new(),
     };
     let prefix = MatchPlan {
         path: Some(PathPlan::Prefix("/orders/".into())),
@@ -137,4 +139,45 @@ fn retries_timeouts_and_the_budget_keep_their_form_and_name_what_they_require() 
         }),
         include_str!("event-service-retry.json"),
     );
+}
+
+fn field(name: &str, value: ValuePlan) -> FieldPlan {
+    FieldPlan {
+        name: name.into(),
+        value,
+    }
+}
+
+#[test]
+fn patterns_and_query_parameters_keep_their_form_and_name_what_they_require() {
+    let pattern = |pattern: &str| ValuePlan::Regex(pattern.into());
+    let by_pattern = MatchPlan {
+        path: Some(PathPlan::Regex("/v[12]/.*".into())),
+        headers: vec![field("x-tenant", pattern("a|b"))],
+        query: vec![
+            field("Page", ValuePlan::Exact("a b".into())),
+            field("n", pattern("[0-9]+")),
+        ],
+        ..MatchPlan::default()
+    };
+    let route = RoutePlan {
+        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
+        rules: vec![RulePlan {
+            matches: vec![by_pattern],
+            ..RulePlan::default()
+        }],
+    };
+    agree(&route.into_part(), include_str!("route-patterns.json"));
+}
+
+#[test]
+fn a_field_that_is_compared_with_nothing_or_with_two_closes_its_route() {
+    for compared in ["", r#","exact":"a","regex":"b""#, r#","suffix":"a""#] {
+        let source = r#"{"group":"","kind":"k","namespace":"","name":"n"}"#;
+        let rule =
+            format!(r#"{{"matches":[{{"headers":[{{"name":"x"{compared}}}]}}],"backends":[]}}"#);
+        let json = format!(r#"{{"requires":[],"body":{{"source":{source},"rules":[{rule}]}}}}"#);
+        let part: Part<RoutePlan> = serde_json::from_str(&json).unwrap();
+        assert!(part.understood().is_err(), "{compared}");
+    }
 }

@@ -1,14 +1,17 @@
-//! Which requests a rule selects: path, method and headers.
+//! Which requests a rule selects: path, method, headers and query parameters.
 
 use http::{HeaderName, HeaderValue};
 
 use super::super::fields::{At, Fields, cut, each, repeated};
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan};
+use crate::plan::outbound::{FieldPlan, MatchPlan, PathPlan, ValuePlan};
+use crate::route::pattern::Pattern;
 
 /// Gateway API's limits.
 const MOST_HEADERS: usize = 16;
+const MOST_QUERY: usize = 16;
+const MOST_QUERY_VALUE_BYTES: usize = 1_024;
 const MOST_PATH_BYTES: usize = 1_024;
-const MOST_HEADER_NAME_BYTES: usize = 256;
+const MOST_NAME_BYTES: usize = 256;
 const MOST_HEADER_VALUE_BYTES: usize = 4_096;
 
 pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
@@ -16,19 +19,12 @@ pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
     let path = fields.narrowing("path");
     let method = fields.narrowing("method");
     let headers = fields.items("headers", MOST_HEADERS);
-    if let Some(at) = fields.take("queryParams") {
-        at.not_yet_unless_empty("match on path, headers or method");
-    }
+    let query = fields.items("queryParams", MOST_QUERY);
     fields.finish();
     let path = path.map(|at| path_match(&at));
     let method = method.map(|at| method_match(&at));
-    let plans = each(&headers, header_match)?;
-    if let Some(index) = repeated(plans.iter().map(|header| &header.name)) {
-        return headers[index].refuse(
-            "names the same header again, and only one value can be compared",
-            "write it once",
-        );
-    }
+    let headers = all(&headers, "header", header_match);
+    let query = all(&query, "parameter", query_match);
     Some(MatchPlan {
         path: match path {
             Some(path) => Some(path?),
@@ -38,8 +34,25 @@ pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
             Some(method) => Some(method?),
             None => None,
         },
-        headers: plans,
+        headers: headers?,
+        query: query?,
     })
+}
+
+/// Fields by different names; of one that is there twice only the first could be compared.
+fn all(
+    items: &[At<'_>],
+    what: &str,
+    read: fn(&At<'_>) -> Option<FieldPlan>,
+) -> Option<Vec<FieldPlan>> {
+    let plans = each(items, read)?;
+    match repeated(plans.iter().map(|plan| &plan.name)) {
+        None => Some(plans),
+        Some(index) => items[index].refuse(
+            format!("names the same {what} again, and only one value can be compared"),
+            "write it once",
+        ),
+    }
 }
 
 fn method_match(at: &At<'_>) -> Option<String> {
@@ -50,42 +63,64 @@ fn method_match(at: &At<'_>) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-/// How a value is compared; `None` for what this version does not do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Exact,
+    Prefix,
+    Pattern,
+}
+
 fn comparison(
     fields: &mut Fields<'_>,
-    known: &[(&'static str, Option<bool>)],
-    remedy: &str,
-) -> Option<bool> {
-    let Some(at) = fields.take("type") else {
-        return Some(false);
-    };
-    let supported = at.one_of(known)?;
-    if supported.is_none() {
-        return at.refuse("RegularExpression is not supported in this version", remedy);
+    known: &[(&'static str, Comparison)],
+    default: Comparison,
+) -> Option<Comparison> {
+    match fields.take("type") {
+        Some(at) => at.one_of(known),
+        None => Some(default),
     }
-    supported
 }
 
 fn path_match(at: &At<'_>) -> Option<PathPlan> {
     let mut fields = at.fields();
     let kinds = [
-        ("PathPrefix", Some(false)),
-        ("Exact", Some(true)),
-        ("RegularExpression", None),
+        ("PathPrefix", Comparison::Prefix),
+        ("Exact", Comparison::Exact),
+        ("RegularExpression", Comparison::Pattern),
     ];
-    let exact = comparison(&mut fields, &kinds, "compare with Exact or PathPrefix");
+    let comparison = comparison(&mut fields, &kinds, Comparison::Prefix);
     let value = fields.narrowing("value");
     fields.finish();
-    let exact = exact?;
+    let comparison = comparison?;
+    if comparison == Comparison::Pattern {
+        let Some(value) = value else {
+            return at.refuse("has no pattern", "write the value");
+        };
+        return pattern(&value, MOST_PATH_BYTES).map(PathPlan::Regex);
+    }
     let path = match value {
         Some(at) => path_text(&at)?,
         None => "/".to_owned(),
     };
-    Some(if exact {
-        PathPlan::Exact(path)
-    } else {
-        PathPlan::Prefix(path)
+    Some(match comparison {
+        Comparison::Exact => PathPlan::Exact(path),
+        _ => PathPlan::Prefix(path),
     })
+}
+
+/// A pattern that can be used; what it means is decided where it is compiled.
+fn pattern(at: &At<'_>, most: usize) -> Option<String> {
+    let text = at.text()?;
+    if text.is_empty() || text.len() > most {
+        return at.refuse(
+            format!("has {} bytes", text.len()),
+            format!("write a pattern of 1 to {most} bytes"),
+        );
+    }
+    match Pattern::new(text) {
+        Ok(_) => Some(text.to_owned()),
+        Err(error) => at.refuse(error, "correct it; it is compared with the whole value"),
+    }
 }
 
 /// Gateway API's rules for a path that is compared as it is.
@@ -108,20 +143,36 @@ fn path_text(at: &At<'_>) -> Option<String> {
     Some(path.to_owned())
 }
 
-fn header_match(at: &At<'_>) -> Option<HeaderPlan> {
+/// A field's name, where it can be one, its comparison and its value.
+fn field<'a>(at: &At<'a>) -> Option<(At<'a>, Comparison, At<'a>)> {
     let mut fields = at.fields();
-    let kinds = [("Exact", Some(true)), ("RegularExpression", None)];
-    let compared = comparison(&mut fields, &kinds, "compare with Exact");
-    let name = fields.need("name", "name the header");
+    let kinds = [
+        ("Exact", Comparison::Exact),
+        ("RegularExpression", Comparison::Pattern),
+    ];
+    let comparison = comparison(&mut fields, &kinds, Comparison::Exact);
+    let name = fields.need("name", "write the name");
     let value = fields.need("value", "write the value that it must have");
     fields.finish();
-    compared?;
     let (name, value) = (name?, value?);
     let spelled = name.text()?;
-    let header = HeaderName::from_bytes(spelled.as_bytes()).ok();
-    let Some(header) = header.filter(|_| spelled.len() <= MOST_HEADER_NAME_BYTES) else {
-        return name.refuse("is no name of a header", "write letters, digits and '-'");
-    };
+    // Gateway API's type for both kinds of names.
+    if HeaderName::from_bytes(spelled.as_bytes()).is_err() || spelled.len() > MOST_NAME_BYTES {
+        return name.refuse(
+            "is no name that can be compared",
+            "write letters, digits and '-'",
+        );
+    }
+    Some((name, comparison?, value))
+}
+
+fn header_match(at: &At<'_>) -> Option<FieldPlan> {
+    let (name, comparison, value) = field(at)?;
+    let name = name.text()?.to_ascii_lowercase();
+    if comparison == Comparison::Pattern {
+        let value = pattern(&value, MOST_HEADER_VALUE_BYTES).map(ValuePlan::Regex)?;
+        return Some(FieldPlan { name, value });
+    }
     let text = value.text()?;
     // Spaces around a value are no part of it, so that such a one would never be met.
     let met = HeaderValue::from_str(text).is_ok() && text.trim() == text && !text.is_empty();
@@ -131,8 +182,24 @@ fn header_match(at: &At<'_>) -> Option<HeaderPlan> {
             "write 1 to 4096 visible characters without spaces around them",
         );
     }
-    Some(HeaderPlan {
-        name: header.as_str().to_owned(),
-        exact: text.to_owned(),
-    })
+    let value = ValuePlan::Exact(text.to_owned());
+    Some(FieldPlan { name, value })
+}
+
+fn query_match(at: &At<'_>) -> Option<FieldPlan> {
+    let (name, comparison, value) = field(at)?;
+    let name = name.text()?.to_owned();
+    if comparison == Comparison::Pattern {
+        let value = pattern(&value, MOST_QUERY_VALUE_BYTES).map(ValuePlan::Regex)?;
+        return Some(FieldPlan { name, value });
+    }
+    let text = value.text()?;
+    if text.is_empty() || text.len() > MOST_QUERY_VALUE_BYTES {
+        return value.refuse(
+            format!("has {} bytes", text.len()),
+            "write 1 to 1024 bytes, not encoded",
+        );
+    }
+    let value = ValuePlan::Exact(text.to_owned());
+    Some(FieldPlan { name, value })
 }

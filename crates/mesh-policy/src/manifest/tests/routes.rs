@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::plan::outbound::{HeaderPlan, MatchPlan, PathPlan};
+use crate::plan::outbound::{FieldPlan, MatchPlan, PathPlan, ValuePlan};
 
 const KIND: &str = "gateway.networking.k8s.io/v1 HTTPRoute";
 
@@ -143,20 +143,28 @@ fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
             "101: spec.rules[0].matches[0].path.value: \"/a?b=c\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
         ),
         (
-            "{ matches: [{ queryParams: [{ name: a, value: b }] }] }",
-            "99: spec.rules[0].matches[0].queryParams: is not supported in this version, match on path, headers or method",
+            "{ matches: [{ queryParams: [{ name: a, value: b }, { name: a, value: c }] }] }",
+            "123: spec.rules[0].matches[0].queryParams[1]: names the same parameter again, and only one value can be compared, write it once",
+        ),
+        (
+            "{ matches: [{ queryParams: [{ name: 'a b', value: '' }] }] }",
+            "108: spec.rules[0].matches[0].queryParams[0].name: is no name that can be compared, write letters, digits and '-'",
+        ),
+        (
+            "{ matches: [{ path: { type: RegularExpression } }] }",
+            "92: spec.rules[0].matches[0].path: has no pattern, write the value",
         ),
         (
             "{ matches: [{ method: get }] }",
             "94: spec.rules[0].matches[0].method: \"get\" is not known, write GET",
         ),
         (
-            "{ matches: [{ headers: [{ name: x-a, value: '1', type: RegularExpression }] }] }",
-            "127: spec.rules[0].matches[0].headers[0].type: RegularExpression is not supported in this version, compare with Exact",
+            "{ matches: [{ headers: [{ name: x-a, value: '(?=1)', type: RegularExpression }] }] }",
+            "116: spec.rules[0].matches[0].headers[0].value: \"(?=1)\" is no pattern of RE2's syntax: look-around, including look-ahead and look-behind, is not supported, correct it; it is compared with the whole value",
         ),
         (
             "{ matches: [{ headers: [{ name: x a, value: '1' }] }] }",
-            "104: spec.rules[0].matches[0].headers[0].name: is no name of a header, write letters, digits and '-'",
+            "104: spec.rules[0].matches[0].headers[0].name: is no name that can be compared, write letters, digits and '-'",
         ),
         (
             "{ matches: [{ headers: [{ name: x-a, value: ' 1' }] }] }",
@@ -197,12 +205,26 @@ fn the_defaults_of_a_match_are_those_of_gateway_api() {
     let written = plan("{ path: { type: Exact, value: /a/ } }");
     assert_eq!(written.path, exact("/a/"));
     assert_eq!(plan("{ method: PATCH }").method.as_deref(), Some("PATCH"));
-    let headers = vec![HeaderPlan {
+    let headers = vec![FieldPlan {
         name: "x-tenant".into(),
-        exact: "a b".into(),
+        value: ValuePlan::Exact("a b".into()),
     }];
     let written = plan("{ headers: [{ name: X-Tenant, value: a b }] }");
     assert_eq!(written.headers, headers);
+    let written = plan("{ path: { type: RegularExpression, value: '/v[0-9]+' } }");
+    assert_eq!(written.path, Some(PathPlan::Regex("/v[0-9]+".into())));
+    let written = plan(
+        "{ queryParams: [{ name: Q, value: 'a b' }, { type: RegularExpression, name: r, value: x+ }] }",
+    );
+    let query = [
+        ("Q", ValuePlan::Exact("a b".into())),
+        ("r", ValuePlan::Regex("x+".into())),
+    ];
+    let query = query.map(|(name, value)| FieldPlan {
+        name: name.into(),
+        value,
+    });
+    assert_eq!(written.query, query);
 }
 
 #[test]
