@@ -21,13 +21,14 @@ enum Audience {
 }
 
 /// The callers of each path, which stands for what lies below it too.
-const PATHS: [(&str, Audience); 8] = [
+const PATHS: [(&str, Audience); 9] = [
     ("/v1/identity", Audience::Anyone),
     ("/v1/watch", Audience::Workloads),
     ("/v1/endpoints", Audience::Workloads),
     ("/v1/reports", Audience::Workloads),
     ("/v1/apply", Audience::Admins),
     ("/v1/tokens", Audience::Admins),
+    ("/v1/stat", Audience::Admins),
     ("/api", Audience::Admins),
     ("/apis", Audience::Admins),
 ];
@@ -112,6 +113,7 @@ mod tests {
             ("/v1/apply", [none, wrong, ok]),
             ("/v1/tokens", [none, wrong, ok]),
             ("/v1/tokens/x", [none, wrong, ok]),
+            ("/v1/stat", [none, wrong, ok]),
             ("/api", [none, wrong, ok]),
             ("/api/v1/services", [none, wrong, ok]),
             ("/apis", [none, wrong, ok]),

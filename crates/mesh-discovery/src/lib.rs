@@ -35,6 +35,8 @@ mod refused;
 mod registry;
 mod report;
 pub mod server;
+mod stat;
+mod statistics;
 pub mod store;
 mod watch;
 pub mod wire;

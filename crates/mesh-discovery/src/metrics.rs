@@ -20,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) watches_expired: Counter,
     /// Parts of plans that processes reported as not understood.
     pub(crate) rejections: Counter,
+    /// Flows that processes reported and that were not kept.
+    pub(crate) flows_dropped: Counter,
     /// The revision that is being told.
     pub(crate) revision: Gauge,
     /// Endpoints that are registered.
@@ -65,6 +67,11 @@ impl Metrics {
                 &recorder,
                 "mesh_discovery_rejections_total",
                 "Parts of plans that processes reported as not understood.",
+            ),
+            flows_dropped: counter(
+                &recorder,
+                "mesh_discovery_flows_dropped_total",
+                "Reported traffic that was not kept: not the reporter's own, or too much.",
             ),
             revision: gauge(
                 &recorder,

@@ -4,14 +4,20 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::routing::post;
 use http::StatusCode;
+use mesh_policy::identity::Identity;
 use mesh_policy::report::Report;
+use mesh_policy::report::traffic::Traffic;
 
 use crate::caller::Caller;
 use crate::refused::{Refused, read_json};
 use crate::server::Shared;
+use crate::watch::Session;
 
-const MAX_REPORT_BYTES: usize = 256 * 1024;
+const MAX_REPORT_BYTES: usize = 1024 * 1024;
 const MAX_REJECTIONS: usize = 1_000;
+const MAX_FLOWS: usize = 1_000;
+/// A process's own name for itself.
+const MAX_SOURCE_BYTES: usize = 64;
 
 pub(crate) fn routes() -> Router<Shared> {
     Router::new().route("/v1/reports", post(report))
@@ -24,12 +30,15 @@ async fn report(
     request: Request,
 ) -> Result<StatusCode, Refused> {
     let identity = caller.require_workload()?;
-    let report: Report = read_json(request, MAX_REPORT_BYTES).await?;
+    let mut report: Report = read_json(request, MAX_REPORT_BYTES).await?;
     if report.rejections.len() > MAX_REJECTIONS {
         let message = format!("a report tells at most {MAX_REJECTIONS} rejections");
         return Err(Refused::bad_request(message));
     }
     let session = shared.sessions.find(&report.watch, identity)?;
+    if let Some(traffic) = report.traffic.take() {
+        count(&shared, (&session, identity), traffic)?;
+    }
     let library = report.library.clone();
     let new = session.report(report);
     for rejection in &new {
@@ -38,4 +47,20 @@ async fn report(
     }
     shared.metrics.rejections.increment(new.len() as u64);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Keeps the traffic that a process reports, as far as it is its own.
+fn count(
+    shared: &Shared,
+    (session, identity): (&Session, &Identity),
+    mut traffic: Traffic,
+) -> Result<(), Refused> {
+    if traffic.flows.len() > MAX_FLOWS || traffic.source.len() > MAX_SOURCE_BYTES {
+        let message = format!("a report tells at most {MAX_FLOWS} flows, of a short source");
+        return Err(Refused::bad_request(message));
+    }
+    let foreign = session.keep_own(&mut traffic);
+    let dropped = foreign + shared.statistics.add(identity, traffic);
+    shared.metrics.flows_dropped.increment(dropped as u64);
+    Ok(())
 }

@@ -26,11 +26,12 @@ use crate::identity::token::{TokenError, Tokens};
 use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::objects::{ApplyError, Mode, Objects};
+use crate::statistics::Statistics;
 use crate::store::{SharedStore, memory::Memory};
 use crate::watch::{self as watches, Sessions};
 use crate::wire::{Applied, TokenRequest};
 use crate::worlds::{self, Reader, Unreadable, Worlds};
-use crate::{access, admin, api, identity, registry, report};
+use crate::{access, admin, api, identity, registry, report, stat};
 
 /// How often what nobody can use any more is removed from the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ pub(crate) struct State {
     pub(crate) worlds: Arc<Worlds>,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) statistics: Statistics,
     /// True once the server is to end.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -232,6 +234,7 @@ fn share(
         worlds: Arc::new(Worlds::new(reader.world())),
         sessions: Arc::new(Sessions::new(Arc::clone(&store), Arc::clone(&metrics))),
         metrics,
+        statistics: Statistics::new(),
         issuer,
         store,
         domain,
@@ -245,6 +248,7 @@ fn router(shared: &Shared) -> Router {
         .merge(watches::routes())
         .merge(registry::routes())
         .merge(report::routes())
+        .merge(stat::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
         .merge(api::router(shared.objects.clone()))

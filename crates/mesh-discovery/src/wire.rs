@@ -159,3 +159,72 @@ pub struct ApplyProblem {
     /// What is wrong, and what to write instead.
     pub message: String,
 }
+
+/// `GET /v1/stat`: which services, and for how long back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatQuery {
+    /// Only services of this namespace; all without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Label>,
+    /// Only services of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Label>,
+    /// Only what those who serve this service have sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<ServiceName>,
+    /// What those who serve each service have sent to this one, instead of what it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<ServiceName>,
+    /// Seconds to look back, in steps of 10: 60 by default, 600 at most.
+    #[serde(default = "default_window_seconds")]
+    pub window_seconds: u64,
+}
+
+const fn default_window_seconds() -> u64 {
+    60
+}
+
+impl Default for StatQuery {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            name: None,
+            from: None,
+            to: None,
+            window_seconds: default_window_seconds(),
+        }
+    }
+}
+
+/// The answer to a [`StatQuery`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// The time that the counts are of.
+    pub window_seconds: u64,
+    /// One row for each service, by namespace and name.
+    pub services: Vec<ServiceStat>,
+}
+
+/// How one service did, as its callers saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStat {
+    /// Its namespace.
+    pub namespace: Label,
+    /// Its name.
+    pub name: Label,
+    /// How many endpoints it has.
+    pub endpoints: usize,
+    /// How many of them are in the mesh.
+    pub meshed: usize,
+    /// Requests that succeeded.
+    pub success: u64,
+    /// Requests that failed.
+    pub failure: u64,
+    /// The median of the time to the first data, in microseconds; absent without an answer.
+    pub latency_us_p50: Option<u64>,
+    /// The time that 95 % do not exceed.
+    pub latency_us_p95: Option<u64>,
+    /// The time that 99 % do not exceed.
+    pub latency_us_p99: Option<u64>,
+}

@@ -20,6 +20,7 @@ use super::link::Link;
 use super::served::Served;
 use super::session::{Bearings, Process, Session, WatchEnded, chain};
 use super::status::Status;
+use super::tally::Tally;
 use crate::BoxError;
 use crate::admin::{self, AdminState};
 use crate::config::Config;
@@ -195,6 +196,7 @@ fn equip(
         plans: Arc::clone(&plans),
         served: Arc::clone(&served),
         follower: Arc::new(Mutex::new(follower)),
+        tally: Arc::new(Mutex::new(Tally::new(setup.recorder.clone()))),
         changed,
     };
     let joined = Joined {

@@ -22,6 +22,7 @@ mod link;
 mod served;
 mod session;
 mod status;
+mod tally;
 
 pub(crate) use control::{Control, start};
 pub use enrol::TokenUnreadable;

@@ -19,6 +19,7 @@ use super::follow::Follower;
 use super::lines::{LineTooLong, Lines};
 use super::link::{Link, LinkFailed};
 use super::served::Lease;
+use super::tally::Tally;
 use crate::plans::Plans;
 
 /// The library's own version.
@@ -52,6 +53,8 @@ pub(super) struct Bearings {
     pub(super) plans: Arc<Plans>,
     pub(super) served: Arc<Served>,
     pub(super) follower: Arc<Mutex<Follower>>,
+    /// What discovery has not been told of the traffic.
+    pub(super) tally: Arc<Mutex<Tally>>,
     /// Woken when there is something to tell discovery.
     pub(super) changed: Arc<Notify>,
 }
@@ -113,6 +116,10 @@ impl Bearings {
             inbound: self.served.names().cloned().collect(),
             resend: self.follower().misfits().clone(),
         }
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn follower(&self) -> MutexGuard<'_, Follower> {
@@ -312,6 +319,7 @@ impl Uplink {
             library: LIBRARY.to_owned(),
             applied,
             rejections,
+            traffic: self.bearings.tally().told().cloned(),
         };
         let now = Instant::now();
         if let Some((last, at)) = &self.reported
@@ -321,6 +329,7 @@ impl Uplink {
             return Ok(());
         }
         self.link.ask(Method::POST, "/v1/reports", &report).await?;
+        self.bearings.tally().acknowledged();
         self.reported = Some((report, now));
         Ok(())
     }

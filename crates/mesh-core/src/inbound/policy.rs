@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_policy::authorize::{self, Client, Verdict};
-use mesh_policy::name::ObjectRef;
+use mesh_policy::name::{ObjectRef, ServicePort};
 use mesh_policy::plan::inbound::InboundPlan;
 use mesh_policy::plan::part::Part;
 
@@ -132,6 +132,15 @@ impl Policy {
             Self::Awaited | Self::Closed { .. } => false,
             Self::Every(policies) => policies.iter().any(|policy| policy.denies(peer)),
             Self::Open(open) => matches!(open.decide(peer), Verdict::Deny { .. }),
+        }
+    }
+
+    /// The service that is served; `None` unless open.
+    pub(super) fn service(&self) -> Option<&ServicePort> {
+        match self {
+            Self::Awaited | Self::Closed { .. } => None,
+            Self::Every(policies) => policies.iter().find_map(|policy| policy.service()),
+            Self::Open(open) => Some(open.authorize.port()),
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::Request;
 use mesh_policy::name::ObjectRef;
+use mesh_policy::report::traffic::{Direction, FlowKey};
 use metrics::{Counter, Label};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -20,9 +21,9 @@ use super::case::Case;
 use super::policy::Policy;
 use crate::layers::authorize::Refused;
 use crate::peer::Peer;
-use crate::telemetry::RequestMetrics;
 use crate::telemetry::inbound::ListenerMetrics;
 use crate::telemetry::tcp::TransportMetrics;
+use crate::telemetry::{Recorder, RequestMetrics};
 use crate::transport::Limits;
 
 /// Sets of labels with series of their own; later clients share `client_id="other"`.
@@ -148,7 +149,7 @@ impl Docket {
             Err(_) => "inbound_http_authz_deny_total",
         };
         let register = |key: &Vec<Label>| Series {
-            requests: Arc::new(RequestMetrics::new(recorder, key.clone())),
+            requests: Arc::new(requests(recorder, key.clone(), (policy, peer))),
             decided: recorder.counter(decided, key.clone()),
         };
         if series.len() >= 2 * MAX_SERIES && !series.contains_key(&key) {
@@ -181,6 +182,24 @@ impl Docket {
             Arc::new(TransportMetrics::new(self.metrics.recorder(), key.clone()))
         };
         Arc::clone(known.entry(key).or_insert_with_key(register))
+    }
+}
+
+/// The series of `labels`, told to discovery where it is known what is served.
+fn requests(
+    recorder: &Recorder,
+    labels: Vec<Label>,
+    (policy, peer): (&Policy, &Peer),
+) -> RequestMetrics {
+    let requests = RequestMetrics::new(recorder, labels);
+    match policy.service() {
+        Some(service) => requests.reported(FlowKey {
+            direction: Direction::Inbound,
+            service: service.clone(),
+            backend: None,
+            peer: peer.identity().cloned(),
+        }),
+        None => requests,
     }
 }
 
@@ -292,7 +311,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{Metrics, Recorder, Workload};
+    use crate::telemetry::{Metrics, Workload};
 
     #[test]
     fn o11_clients_beyond_the_bound_share_one_series() {

@@ -7,6 +7,7 @@
 //!  stream ─── tcp::Counted ──counts──▶ tcp::TransportMetrics (one per endpoint, or per client)
 //!
 //!  families   every family with its help and buckets; a new one begins there
+//!  ledger     the same counts, few and mergeable, for reports to discovery
 //!  bound      how many series a family may have
 //! ```
 //!
@@ -16,12 +17,14 @@
 mod bound;
 mod families;
 pub mod inbound;
+mod ledger;
 mod observation;
 pub mod outbound;
 mod recorder;
 mod requests;
 pub mod tcp;
 
+pub(crate) use ledger::FlowCounts;
 pub use observation::{Observation, Observed};
 pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};
 pub use requests::{Outcome, RequestMetrics};

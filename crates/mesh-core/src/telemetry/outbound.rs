@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mesh_policy::identity::Identity;
 use mesh_policy::name::ServicePort;
+use mesh_policy::report::traffic::{Direction, FlowKey};
 use metrics::Label;
 
 use super::tcp::TransportMetrics;
@@ -36,7 +37,13 @@ impl Endpoint {
     /// Registers the endpoint's series.
     #[must_use]
     pub fn register(&self, recorder: &Recorder, workload: &Workload) -> Arc<EndpointMetrics> {
-        Arc::new(RequestMetrics::new(recorder, self.labels(workload)))
+        let flow = FlowKey {
+            direction: Direction::Outbound,
+            service: self.authority.clone(),
+            backend: Some(self.backend.clone()),
+            peer: self.identity.clone(),
+        };
+        Arc::new(RequestMetrics::new(recorder, self.labels(workload)).reported(flow))
     }
 
     /// Registers the series of its connections, which are the backend's whoever names it.

@@ -11,6 +11,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::bound::{self, Bound};
 use super::families::{COUNTERS, GAUGES, HISTOGRAMS};
+use super::ledger::Ledger;
 
 /// The name of the counter of series that found no room.
 pub(super) const OVERFLOW: &str = "mesh_metrics_overflow_total";
@@ -89,6 +90,7 @@ pub struct Recorder {
     registry: AnyRecorder,
     output: Output,
     bound: Arc<Bound>,
+    ledger: Arc<Ledger>,
 }
 
 #[derive(Clone)]
@@ -117,6 +119,7 @@ impl Recorder {
                 registry: recorder,
                 output: Output::Given(render),
                 bound: Arc::default(),
+                ledger: Arc::default(),
             },
         };
         recorder.describe();
@@ -140,6 +143,7 @@ impl Recorder {
             registry: Arc::new(recorder),
             output: Output::Prometheus(handle),
             bound: Arc::default(),
+            ledger: Arc::default(),
         }
     }
 
@@ -159,6 +163,11 @@ impl Recorder {
             Output::Prometheus(handle) => handle.run_upkeep(),
             Output::Given(_) => {}
         }
+    }
+
+    /// What discovery is told.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Registers a counter.

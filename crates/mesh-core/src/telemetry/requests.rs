@@ -1,13 +1,14 @@
 //! The three golden series of one endpoint, or of one client and verdict.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mesh_policy::classify::{Classification, classify};
+use mesh_policy::report::traffic::FlowKey;
 use metrics::{Counter, Histogram, Label};
 
-use super::Recorder;
 use super::families::RESPONSE_LATENCY_MS;
+use super::{FlowCounts, Recorder};
 
 /// Outcomes with cells of their own; later ones share one, labelled `other`.
 ///
@@ -24,6 +25,7 @@ pub struct RequestMetrics {
     outcomes: OnceLock<Box<Node>>,
     recorder: Recorder,
     labels: Vec<Label>,
+    flow: Option<Arc<FlowCounts>>,
 }
 
 #[derive(Debug)]
@@ -46,12 +48,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn classification(&self) -> &'static str {
+    fn classification(&self) -> Classification {
         match self.status {
             Some(status) if self.error.is_empty() => classify(status, self.grpc_status),
             _ => Classification::Failure,
         }
-        .as_str()
     }
 }
 
@@ -64,6 +65,16 @@ impl RequestMetrics {
             outcomes: OnceLock::new(),
             recorder: recorder.clone(),
             labels,
+            flow: None,
+        }
+    }
+
+    /// The same, told to discovery as `flow`.
+    #[must_use]
+    pub(crate) fn reported(self, flow: FlowKey) -> Self {
+        Self {
+            flow: self.recorder.ledger().flow(flow),
+            ..self
         }
     }
 
@@ -78,6 +89,9 @@ impl RequestMetrics {
         node.responses.increment(1);
         if let (Some(histogram), Some(latency)) = (&node.latency, latency) {
             histogram.record(latency.as_secs_f64() * 1_000.0);
+        }
+        if let Some(flow) = &self.flow {
+            flow.count(outcome.classification(), latency);
         }
     }
 
@@ -99,7 +113,7 @@ impl RequestMetrics {
         let (status, class, grpc, error) = match outcome {
             Some(outcome) => (
                 number(outcome.status),
-                outcome.classification(),
+                outcome.classification().as_str(),
                 number(outcome.grpc_status),
                 outcome.error,
             ),

@@ -38,7 +38,7 @@ pub use self::error::ClientError;
 use self::error::Said;
 use self::kubeconfig::Kubeconfig;
 use crate::objects::{Mode, ObjectName};
-use crate::wire::{Applied, TokenCreated, TokenList, TokenRequest, TokenSummary};
+use crate::wire::{Applied, Stat, StatQuery, TokenCreated, TokenList, TokenRequest, TokenSummary};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -257,6 +257,16 @@ impl Client {
         let path = format!("/v1/tokens/{}", segment(id)?);
         self.answer(self.request(Method::DELETE, &path)).await?;
         Ok(())
+    }
+
+    /// How services do, as their callers reported.
+    ///
+    /// # Errors
+    ///
+    /// As they come.
+    pub async fn stat(&self, query: &StatQuery) -> Result<Stat, ClientError> {
+        self.json(self.request(Method::GET, "/v1/stat").query(query))
+            .await
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -56,6 +56,10 @@ impl Services {
         services
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &ServiceName> {
+        self.0.keys()
+    }
+
     pub(super) fn knows(&self, service: &ServiceName) -> bool {
         self.0.contains_key(service)
     }

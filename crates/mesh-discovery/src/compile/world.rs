@@ -96,6 +96,18 @@ impl World {
         self.endpoints.get(port).unwrap_or(&self.nobody).clone()
     }
 
+    /// Every service that was applied or ever served, in order.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.services.names()
+    }
+
+    /// Who serves any port of a service now.
+    pub fn endpoints_of(&self, service: &ServiceName) -> impl Iterator<Item = Endpoint> {
+        let ports = self.endpoints.iter();
+        let own = ports.filter(move |(port, _)| port.service == *service);
+        own.flat_map(|(_, set)| set.0.values().cloned())
+    }
+
     /// The logical port that a process means which says it serves `address`.
     #[must_use]
     pub fn resolve(&self, address: &ServiceAddress) -> ServicePort {

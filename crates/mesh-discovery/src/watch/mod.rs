@@ -23,4 +23,4 @@ mod stream;
 
 pub(crate) use expiry::expire;
 pub(crate) use routes::{routes, unknown_watch};
-pub(crate) use session::Sessions;
+pub(crate) use session::{Session, Sessions};

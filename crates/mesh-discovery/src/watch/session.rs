@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_policy::identity::Identity;
-use mesh_policy::name::ServicePort;
+use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::plan::watch::{Subscriptions, WatchRequest};
+use mesh_policy::report::traffic::{Direction, Traffic};
 use mesh_policy::report::{Rejection, Report};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -93,6 +94,23 @@ impl Session {
     /// Waits until something else is wanted.
     pub(super) async fn wants_change(&self) {
         self.changed.notified().await;
+    }
+
+    /// Whether the process asked for the policy of `service`, as those do that serve it.
+    fn serves(&self, service: &ServiceName) -> bool {
+        let wanted = lock(&self.wanted);
+        let mut inbound = wanted.subscriptions.inbound.iter();
+        inbound.any(|served| served.service == *service)
+    }
+
+    /// Takes out the flows that the process can know nothing of; how many there were.
+    pub(crate) fn keep_own(&self, traffic: &mut Traffic) -> usize {
+        let told = traffic.flows.len();
+        traffic.flows.retain(|flow| match flow.key.direction {
+            Direction::Inbound => self.serves(&flow.key.service.service),
+            Direction::Outbound => true,
+        });
+        told - traffic.flows.len()
     }
 
     /// Keeps the latest report; what it rejects that the one before did not.

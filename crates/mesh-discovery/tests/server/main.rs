@@ -5,4 +5,5 @@ mod enrolment;
 mod harness;
 mod listening;
 mod program;
+mod traffic;
 mod watching;

@@ -1,5 +1,8 @@
 //! What a process tells discovery about itself: `POST /v1/reports`.
 
+pub mod latency;
+pub mod traffic;
+
 use serde::{Deserialize, Serialize};
 
 use crate::plan::watch::Cursor;
@@ -16,6 +19,9 @@ pub struct Report {
     /// Parts of the plan that it could not honour, and so has closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejections: Vec<Rejection>,
+    /// What it has sent and received; absent if there is nothing new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<traffic::Traffic>,
 }
 
 /// One part of a plan that a process could not honour.

@@ -4,6 +4,7 @@
 //! of the protocol: a document is edited only together with a new capability or
 //! a new protocol version, never to make a test pass.
 
+mod reports;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -302,6 +303,7 @@ fn what_a_process_tells_keeps_its_form() {
                 subject: "api.shop:80".into(),
                 why: "the plan requires \"route/9\", which this version lacks".into(),
             }],
+            traffic: None,
         },
         include_str!("report.json"),
     );
