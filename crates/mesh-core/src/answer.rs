@@ -155,6 +155,7 @@ const KNOWN: &[Lookup] = &[
     of::<layers::panic::Panicked>,
     of::<layers::balance::NoEndpoints>,
     of::<layers::endpoint::ConnectionBroke>,
+    of::<layers::retry::TryTimedOut>,
     of::<layers::route::Unroutable>,
     of::<layers::split::NoBackend>,
     of::<layers::timeout::TimedOut>,

@@ -87,6 +87,21 @@ impl Body {
 }
 
 impl Body {
+    /// The same body, if all of it is in memory.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        match &self.0 {
+            Inner::Empty => Some(Self::empty()),
+            Inner::Whole(bytes) => Some(Self(Inner::Whole(bytes.clone()))),
+            Inner::Received(_)
+            | Inner::Uploaded(_)
+            | Inner::Audible(_)
+            | Inner::Boxed(_)
+            | Inner::Guarded(_) => self.is_end_stream().then(Self::empty),
+        }
+    }
+}
+
+impl Body {
     /// Makes a panic of the body an error, counted in `panics`.
     pub(crate) fn guard(self, panics: Counter) -> Self {
         match self.0 {

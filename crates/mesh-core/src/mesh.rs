@@ -97,8 +97,10 @@ impl Mesh {
             })?,
         };
         let joined = told.map_err(|_| JoinError::Ended)??;
+        let series =
+            crate::layers::retry::Series::new(recorder.clone(), Arc::clone(&joined.workload));
         let inner = Inner {
-            outbound: outbound::stack(Arc::clone(&joined.plans)),
+            outbound: outbound::stack(Arc::clone(&joined.plans), Arc::new(series)),
             config,
             recorder,
             joined,

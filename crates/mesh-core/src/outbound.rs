@@ -7,7 +7,7 @@
 //!    │ route      authority → plan → rule; the plan is loaded here, once
 //!    │ observe    (nothing yet: route metrics, taps)
 //!    │ deadline   the rule's limit, capped by what the caller still waits
-//!    │ retry      (nothing yet: budget, conditions, replay)
+//!    │ retry      another try where it is safe, asked for and paid for
 //!    │ split      the rule's weights → backend
 //!    │ balance    the backend's endpoints → the less loaded of two
 //!    ▼ endpoint   metrics, connection, mutual TLS with exactly that endpoint
@@ -36,23 +36,24 @@ use crate::layers::balance::{Balance, BalanceLayer};
 use crate::layers::canonical_path::{CanonicalPath, CanonicalPathLayer};
 use crate::layers::context::{ContextLayer, Inherit};
 use crate::layers::endpoint::Endpoint;
+use crate::layers::retry::{Retry, RetryLayer, Series};
 use crate::layers::route::{Route, RouteLayer};
 use crate::layers::split::{Split, SplitLayer};
 use crate::layers::timeout::{Timeout, TimeoutLayer};
 use crate::plans::Plans;
 
 /// The whole stack as a type: no box between its steps.
-pub(crate) type Outbound = Inherit<CanonicalPath<Route<Timeout<Split<Balance<Endpoint>>>>>>;
+pub(crate) type Outbound = Inherit<CanonicalPath<Route<Timeout<Retry<Split<Balance<Endpoint>>>>>>>;
 
 /// Puts the stack together.
-pub(crate) fn stack(plans: Arc<Plans>) -> Outbound {
+pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>) -> Outbound {
     let context = ContextLayer;
     let path = CanonicalPathLayer;
     let route = RouteLayer::new(plans);
     // A step that does nothing yet is the identity: it has a place and costs nothing.
     let observe = Identity::new();
     let deadline = TimeoutLayer::new(None);
-    let retry = Identity::new();
+    let retry = RetryLayer::new(series);
     let split = SplitLayer;
     let balance = BalanceLayer;
     (

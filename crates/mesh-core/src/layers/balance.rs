@@ -63,9 +63,15 @@ where
             return Either::Right(ready(Err(NotRouted.into())));
         };
         let endpoints = backend.endpoints();
-        match pick(&endpoints, Draw(fastrand::u64(..)), Instant::now()) {
+        let (draw, now) = (Draw(fastrand::u64(..)), Instant::now());
+        let picked = if call.is_again() {
+            pick_another(&endpoints, call, draw, now)
+        } else {
+            pick(&endpoints, draw, now).map(Arc::clone)
+        };
+        match picked {
             Some(endpoint) => {
-                call.set_endpoint(InFlight::at(Arc::clone(endpoint)));
+                call.set_endpoint(InFlight::at(endpoint));
                 Either::Left(self.inner.call(request))
             }
             None => {
@@ -74,6 +80,21 @@ where
             }
         }
     }
+}
+
+/// One that this request has not been to, if there is one.
+fn pick_another(
+    endpoints: &[Arc<Endpoint>],
+    call: &Call,
+    draw: Draw,
+    now: Instant,
+) -> Option<Arc<Endpoint>> {
+    let fresh = endpoints
+        .iter()
+        .filter(|endpoint| !call.has_tried(endpoint.facts().address));
+    let fresh: Vec<_> = fresh.map(Arc::clone).collect();
+    let from = if fresh.is_empty() { endpoints } else { &fresh };
+    pick(from, draw, now).map(Arc::clone)
 }
 
 /// The better of two; one that could not be reached a moment ago only if there is no other.
@@ -87,8 +108,10 @@ fn pick(endpoints: &[Arc<Endpoint>], draw: Draw, now: Instant) -> Option<&Arc<En
         (true, false) => Some(b),
         (false, false) => Some(lighter(a, b, now)),
         (true, true) => {
-            let mut others = endpoints.iter().filter(|e| !e.is_passed_over(now));
-            Some(others.next().unwrap_or_else(|| lighter(a, b, now)))
+            let others = endpoints.iter().filter(|e| !e.is_passed_over(now));
+            // The lightest, since the first would get what all those passed over had.
+            let lightest = others.min_by(|a, b| a.load(now).total_cmp(&b.load(now)));
+            Some(lightest.unwrap_or_else(|| lighter(a, b, now)))
         }
     }
 }

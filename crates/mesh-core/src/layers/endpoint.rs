@@ -17,6 +17,7 @@ use mesh_policy::classify::{Classification, classify};
 use tokio::time::Instant;
 use tower_service::Service;
 
+use super::retry::Unsent;
 use super::split::NotRouted;
 use crate::answer::{Cause, Caused, Protocol};
 use crate::outbound::{Call, form};
@@ -30,6 +31,8 @@ use crate::{Body, BoxError};
 const MAX_UNSENT: usize = 3;
 /// Answered when a client sends too much: as good as a failure to whoever balances.
 const TOO_MANY_REQUESTS: u16 = 429;
+/// The same in gRPC's codes.
+const RESOURCE_EXHAUSTED: u16 = 8;
 
 /// Sends requests to the endpoints that were chosen for them. The end of the stack.
 ///
@@ -61,16 +64,16 @@ async fn send(call: Option<Call>, mut request: Request<Body>) -> Result<Response
     let protocol = Protocol::of(request.headers());
     let metrics = endpoint.metrics(&call.port().address, backend.port());
     let observation = Observation::start(metrics, protocol);
-    let watch = Watch::new(Arc::clone(endpoint), call.deadline());
+    let mut watch = Watch::new(Arc::clone(endpoint), call.deadline(), observation);
     match exchange(endpoint, request).await {
         Ok((response, held)) => {
             call.carried();
-            watch.answered(&response, protocol);
+            let observation = watch.answered(&response, protocol);
+            let observation = observation.expect("an outcome is told once");
             Ok(deliver(response, held, observation, in_flight.clone()))
         }
         Err(error) => {
             watch.failed(&error);
-            observation.fail("unclassified");
             Err(error)
         }
     }
@@ -85,7 +88,10 @@ async fn exchange(
     loop {
         let lease = match endpoint.pool().ready() {
             Some(lease) => lease,
-            None => endpoint.pool().lease().await?,
+            None => match endpoint.pool().lease().await {
+                Ok(lease) => lease,
+                Err(error) => return Err(Unsent::new(request, error).into()),
+            },
         };
         let mut failed = match lease.send(request).await {
             Ok(answered) => return Ok(answered),
@@ -94,10 +100,14 @@ async fn exchange(
         unsent += 1;
         match failed.take_message() {
             Some(back) if unsent < MAX_UNSENT => request = back,
-            _ => {
+            back => {
                 let address = endpoint.facts().address;
                 let source = failed.into_error();
-                return Err(ConnectionBroke { address, source }.into());
+                let broke = ConnectionBroke { address, source };
+                return Err(match back {
+                    Some(back) => Unsent::new(back, broke).into(),
+                    None => broke.into(),
+                });
             }
         }
     }
@@ -109,21 +119,25 @@ struct Watch {
     endpoint: Arc<Place>,
     started: Instant,
     deadline: Option<Instant>,
-    told: bool,
+    /// Taken once the outcome is known.
+    observation: Option<Observation>,
 }
 
 impl Watch {
-    fn new(endpoint: Arc<Place>, deadline: Option<Instant>) -> Self {
+    fn new(endpoint: Arc<Place>, deadline: Option<Instant>, observation: Observation) -> Self {
         Self {
             endpoint,
             started: Instant::now(),
             deadline,
-            told: false,
+            observation: Some(observation),
         }
     }
 
-    fn answered(mut self, response: &Response<Incoming>, protocol: Protocol) {
-        self.told = true;
+    fn answered(
+        &mut self,
+        response: &Response<Incoming>,
+        protocol: Protocol,
+    ) -> Option<Observation> {
         let status = response.status().as_u16();
         let grpc = match protocol {
             Protocol::Http => None,
@@ -131,18 +145,22 @@ impl Watch {
         };
         let now = Instant::now();
         let failed = classify(status, grpc) == Classification::Failure;
-        if failed || status == TOO_MANY_REQUESTS {
+        if failed || status == TOO_MANY_REQUESTS || grpc == Some(RESOURCE_EXHAUSTED) {
             self.endpoint.observe_failure(now);
         } else {
             self.endpoint.observe(now, now - self.started);
         }
+        self.observation.take()
     }
 
-    fn failed(mut self, error: &BoxError) {
-        self.told = true;
+    fn failed(&mut self, error: &BoxError) {
+        if let Some(observation) = self.observation.take() {
+            observation.fail("unclassified");
+        }
         let now = Instant::now();
         self.endpoint.observe_failure(now);
-        if error.is::<crate::transport::connect::ConnectFailed>() {
+        let unsent = error.downcast_ref::<Unsent>();
+        if unsent.is_some_and(Unsent::is_unreachable) {
             self.endpoint.pass_over(now);
         }
     }
@@ -151,7 +169,10 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let now = Instant::now();
-        if !self.told && self.deadline.is_some_and(|deadline| deadline <= now) {
+        if self.deadline.is_some_and(|deadline| deadline <= now)
+            && let Some(observation) = self.observation.take()
+        {
+            observation.fail("timeout");
             self.endpoint.observe_failure(now);
         }
     }

@@ -17,6 +17,7 @@ pub mod inbound_observe;
 pub mod panic;
 pub mod peer;
 pub mod readiness;
+pub mod retry;
 pub mod route;
 pub mod split;
 pub mod timeout;

@@ -78,14 +78,14 @@ where
             return RouteFuture::Waiting {
                 waiting: Box::new(Waiting {
                     answer: Box::pin(async move { entry_.answer().await }),
-                    name: entry.name().clone(),
+                    entry,
                     port,
                     request: Some(request),
                     inner,
                 }),
             };
         }
-        match decide(&entry.now(), entry.name(), port, &request) {
+        match decide(&entry.now(), &entry, port, &request) {
             Ok(call) => {
                 request.extensions_mut().insert(call);
                 RouteFuture::Sent {
@@ -111,10 +111,11 @@ fn find(plans: &Plans, request: &Request<Body>) -> Result<(Arc<Entry>, Option<u1
 
 fn decide(
     answer: &Answer,
-    name: &ServiceName,
+    entry: &Entry,
     port: Option<u16>,
     request: &Request<Body>,
 ) -> Result<Call, Unroutable> {
+    let name = entry.name();
     let service = match answer {
         Answer::Known(service) => service,
         Answer::Unknown => return Err(Unroutable::Unknown { name: name.clone() }),
@@ -142,7 +143,8 @@ fn decide(
         .ok_or_else(|| Unroutable::NoRule {
             port: port.address.clone(),
         })?;
-    let call = Call::new(Arc::clone(port), found.rule);
+    let budget = entry.budget(service.budget());
+    let call = Call::new(Arc::clone(port), found.rule, budget);
     Ok(match request.extensions().get() {
         Some(trace) => call.traced(trace),
         None => call,
@@ -162,7 +164,7 @@ pin_project! {
 /// A request whose service is asked for the first time.
 pub(crate) struct Waiting<S> {
     answer: BoxFuture<'static, Answer>,
-    name: ServiceName,
+    entry: Arc<Entry>,
     port: Option<u16>,
     request: Option<Request<Body>>,
     inner: S,
@@ -193,7 +195,7 @@ where
                     let answer = ready!(waiting.answer.as_mut().poll(cx));
                     let request = waiting.request.take();
                     let mut request = request.expect("a request waits for one answer");
-                    let call = decide(&answer, &waiting.name, waiting.port, &request)?;
+                    let call = decide(&answer, &waiting.entry, waiting.port, &request)?;
                     request.extensions_mut().insert(call);
                     waiting.inner.call(request)
                 }

@@ -1,7 +1,11 @@
 //! What the steps of the stack have decided about one request so far.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use mesh_policy::budget::Budget;
+use mesh_policy::route::Rule;
 
 use tokio::time::Instant;
 
@@ -17,11 +21,15 @@ pub(crate) struct Call {
     backend: Option<Arc<Backend>>,
     endpoint: Option<InFlight>,
     trace: Option<Trace>,
+    /// What pays for retries.
+    budget: Arc<Budget>,
+    /// Where tries of this request went; shared by all of them.
+    tried: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
 impl Call {
     /// A request that rule `rule` of `port` governs.
-    pub(crate) fn new(port: Arc<Port>, rule: usize) -> Self {
+    pub(crate) fn new(port: Arc<Port>, rule: usize, budget: Arc<Budget>) -> Self {
         Self {
             port,
             rule,
@@ -29,6 +37,8 @@ impl Call {
             backend: None,
             endpoint: None,
             trace: None,
+            budget,
+            tried: Arc::default(),
         }
     }
 
@@ -58,6 +68,29 @@ impl Call {
     pub(crate) fn routes(&self) -> Option<(&Routes, usize)> {
         let routes = self.port.routes.as_ref().ok()?;
         Some((routes, self.rule))
+    }
+
+    /// The rule that governs.
+    pub(crate) fn rule(&self) -> Option<&Rule> {
+        let (routes, rule) = self.routes()?;
+        routes.table.rules().get(rule)
+    }
+
+    /// What pays for the service's retries.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Whether a try of this request went to `address`.
+    pub(crate) fn has_tried(&self, address: SocketAddr) -> bool {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.contains(&address)
+    }
+
+    /// Whether this is not the first try.
+    pub(crate) fn is_again(&self) -> bool {
+        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        !tried.is_empty()
     }
 
     /// The rule's limit from call to response headers.
@@ -95,6 +128,9 @@ impl Call {
                 decided.attempts += 1;
             });
         }
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.push(endpoint.endpoint().facts().address);
+        drop(tried);
         self.endpoint = Some(endpoint);
     }
 

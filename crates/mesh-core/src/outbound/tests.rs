@@ -1,3 +1,4 @@
+mod retries;
 mod series;
 
 use std::collections::BTreeMap;
@@ -147,9 +148,19 @@ impl World {
         self.plans.answer(&name, Answer::Known(Arc::new(service)));
     }
 
+    fn stack(&self) -> Outbound {
+        let Outfit {
+            recorder, workload, ..
+        } = self.outfit.clone();
+        stack(
+            Arc::clone(&self.plans),
+            Arc::new(Series::new(recorder, workload)),
+        )
+    }
+
     async fn get(&self, uri: &str) -> Result<Response<Body>, BoxError> {
         let request = Request::get(uri).body(Body::empty()).unwrap();
-        stack(Arc::clone(&self.plans)).call(request).await
+        self.stack().call(request).await
     }
 
     async fn cause(&self, uri: &str) -> Cause {
@@ -208,7 +219,7 @@ async fn a_request_goes_where_its_rule_says_and_arrives_in_our_words() {
         .header("l5d-client-id", "somebody else")
         .header("x-kept", "yes");
     let request = request.body(Body::empty()).unwrap();
-    let response = stack(Arc::clone(&world.plans)).call(request).await.unwrap();
+    let response = world.stack().call(request).await.unwrap();
     assert_eq!(text(response).await, "one");
     let seen = one.seen.lock().unwrap().clone();
     let (uri, headers) = &seen[0];
@@ -367,7 +378,7 @@ async fn a_request_waits_for_the_first_answer_and_then_goes_out() {
     let request = Request::get("http://api.shop/")
         .body(Body::empty())
         .unwrap();
-    let mut call = tokio_test::task::spawn(stack(Arc::clone(&world.plans)).call(request));
+    let mut call = tokio_test::task::spawn(world.stack().call(request));
     assert!(call.poll().is_pending());
     world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
     assert_eq!(text(call.await.unwrap()).await, "one");

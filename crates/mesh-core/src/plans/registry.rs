@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use mesh_policy::address::{self, Destination, InvalidAuthority};
+use mesh_policy::budget::{Budget, BudgetLimits};
 use mesh_policy::name::{Label, ServiceAddress, ServiceName};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -54,6 +55,8 @@ pub(crate) struct Entry {
     asked: Instant,
     answered: Notify,
     used: AtomicU64,
+    /// What pays for retries. It outlives a change of plans that leaves its limits alone.
+    budget: ArcSwap<Budget>,
 }
 
 /// What discovery says of a name.
@@ -182,7 +185,27 @@ impl Entry {
             asked: Instant::now(),
             answered: Notify::new(),
             used: AtomicU64::new(0),
+            budget: ArcSwap::from_pointee(Budget::new(
+                BudgetLimits::default(),
+                Instant::now().into_std(),
+            )),
         }
+    }
+
+    /// What pays for retries, opened anew if its limits are no longer `limits`.
+    pub(crate) fn budget(&self, limits: BudgetLimits) -> Arc<Budget> {
+        let budget = self.budget.load();
+        if budget.limits() == limits {
+            return Arc::clone(&budget);
+        }
+        let fresh = Arc::new(Budget::new(limits, Instant::now().into_std()));
+        let put = |now: &Arc<Budget>| {
+            // Others may have been here first.
+            let current = if now.limits() == limits { now } else { &fresh };
+            Arc::clone(current)
+        };
+        self.budget.rcu(put);
+        self.budget.load_full()
     }
 
     /// The name that was asked for.

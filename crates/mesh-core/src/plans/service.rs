@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use mesh_policy::budget::BudgetLimits;
 use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::plan::outbound::{ServicePlan, TargetPlan};
 use mesh_policy::report::Rejection;
@@ -16,6 +17,7 @@ use super::Backend;
 pub(crate) struct Service {
     numbers: Vec<u16>,
     ports: Vec<Arc<Port>>,
+    budget: BudgetLimits,
 }
 
 /// One logical port of a service.
@@ -58,7 +60,13 @@ impl Service {
         Self {
             numbers: plan.ports.iter().map(|port| port.port).collect(),
             ports: plan.ports.iter().map(port).collect(),
+            budget: BudgetLimits::from(plan.budget),
         }
+    }
+
+    /// How much retries may add to its load.
+    pub(crate) const fn budget(&self) -> BudgetLimits {
+        self.budget
     }
 
     /// The logical ports, in ascending order.

@@ -29,6 +29,18 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("tcp_read_bytes_total", "Bytes read from connections."),
     ("tcp_write_bytes_total", "Bytes written to connections."),
     (
+        "outbound_http_route_retry_requests_total",
+        "Tries of requests that had one before.",
+    ),
+    (
+        "outbound_http_route_retry_successes_total",
+        "Requests that were tried again and then succeeded.",
+    ),
+    (
+        "mesh_outbound_not_retried_total",
+        "Failures that were not tried again, by the reason.",
+    ),
+    (
         "inbound_http_authz_allow_total",
         "Requests that policy let in, by the object that did.",
     ),

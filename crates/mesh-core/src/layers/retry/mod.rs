@@ -1,0 +1,201 @@
+//! Tries a request again where that is safe, asked for and paid for.
+//!
+//! Whether and when is decided in [`mesh_policy::retry`]; here a copy is kept, the
+//! tries are made, and what became of them is counted. Each try passes the steps
+//! below anew, so that it goes to another endpoint if there is one. A response that
+//! reached the caller ends it all: this step's future is done by then.
+
+mod replay;
+mod series;
+mod tries;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use mesh_policy::retry::{Charge, Decision, Retry as Again, Why};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tower_layer::Layer;
+use tower_service::Service;
+
+pub(crate) use series::Series;
+use tries::Tries;
+pub use tries::TryTimedOut;
+pub(crate) use tries::Unsent;
+
+use crate::outbound::Call;
+use crate::{Body, BoxError};
+
+/// Bytes of a request's body that are kept for another try; Linkerd's.
+const REPLAY_LIMIT: usize = 64 << 10;
+
+/// Tries requests again by the rules of their plans.
+#[derive(Clone, Debug)]
+pub(crate) struct RetryLayer {
+    series: Arc<Series>,
+}
+
+impl RetryLayer {
+    /// Counts what becomes of retries in `series`.
+    pub(crate) const fn new(series: Arc<Series>) -> Self {
+        Self { series }
+    }
+}
+
+impl<S> Layer<S> for RetryLayer {
+    type Service = Retry<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Retry {
+            inner,
+            series: Arc::clone(&self.series),
+        }
+    }
+}
+
+/// The service [`RetryLayer`] makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry<S> {
+    inner: S,
+    series: Arc<Series>,
+}
+
+impl<S> Service<Request<Body>> for Retry<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = RetryFuture<S>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let call = request.extensions().get::<Call>().cloned();
+        let mut tries = None;
+        if let Some(call) = call {
+            call.budget().deposit(Instant::now().into_std());
+            let (first, kept) = Tries::begin(request, call, REPLAY_LIMIT);
+            request = first;
+            tries = Some(Box::new(kept));
+        }
+        let sleep = limit(tries.as_deref());
+        RetryFuture {
+            trying: Some(inner.call(request)),
+            sleep,
+            again: None,
+            inner,
+            tries,
+            series: Arc::clone(&self.series),
+        }
+    }
+}
+
+fn limit(tries: Option<&Tries>) -> Option<Pin<Box<Sleep>>> {
+    let until = tries?.until()?;
+    Some(Box::pin(sleep_until(until)))
+}
+
+pin_project! {
+    /// The future [`Retry`] returns.
+    pub(crate) struct RetryFuture<S: Service<Request<Body>>> {
+        // `None` between two tries.
+        #[pin]
+        trying: Option<S::Future>,
+        // The limit of a try, or the wait before the next.
+        sleep: Option<Pin<Box<Sleep>>>,
+        again: Option<Request<Body>>,
+        inner: S,
+        tries: Option<Box<Tries>>,
+        series: Arc<Series>,
+    }
+}
+
+type Ended = Result<Response<Body>, BoxError>;
+
+impl<S> Future for RetryFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+{
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let mut this = self.project();
+        loop {
+            if let Some(trying) = this.trying.as_mut().as_pin_mut() {
+                let ended = match trying.poll(cx) {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => {
+                        let sleep = this.sleep.as_mut();
+                        ready!(sleep.map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx)));
+                        Err(TryTimedOut.into())
+                    }
+                };
+                this.trying.set(None);
+                let Some(tries) = this.tries else {
+                    return Poll::Ready(ended);
+                };
+                match step(tries, ended, this.series) {
+                    Next::Done(ended) => return Poll::Ready(ended),
+                    Next::Again(again, request) => {
+                        *this.again = Some(request);
+                        *this.sleep =
+                            (!again.after.is_zero()).then(|| Box::pin(sleep(again.after)));
+                    }
+                }
+            }
+            if let Some(sleep) = this.sleep.as_mut() {
+                ready!(sleep.as_mut().poll(cx));
+            }
+            ready!(this.inner.poll_ready(cx))?;
+            let request = this.again.take();
+            let mut request = request.expect("a future is not polled after its end");
+            if let Some(tries) = this.tries.as_mut() {
+                tries.start(&mut request);
+            }
+            *this.sleep = limit(this.tries.as_deref());
+            this.trying.set(Some(this.inner.call(request)));
+        }
+    }
+}
+
+enum Next {
+    Done(Ended),
+    Again(Again, Request<Body>),
+}
+
+/// What follows a try that has ended.
+fn step(tries: &mut Tries, mut ended: Ended, series: &Series) -> Next {
+    let unsent = tries::take_unsent(&mut ended);
+    let decision = tries.decide(&ended, unsent.is_some());
+    let paid = match decision {
+        Decision::Retry(again) if again.charge == Charge::Budget => {
+            let granted = tries.call().budget().withdraw(Instant::now().into_std());
+            if granted {
+                decision
+            } else {
+                Decision::Stop(Why::Budget)
+            }
+        }
+        other => other,
+    };
+    match paid {
+        Decision::Retry(again) => {
+            if let Some(request) = tries.next(again, unsent) {
+                series.sent(tries.call());
+                return Next::Again(again, request);
+            }
+            series.stopped(tries.call(), Why::BodyStreaming);
+        }
+        Decision::Stop(why) => series.stopped(tries.call(), why),
+        Decision::Keep if tries.are_many() => series.succeeded(tries.call()),
+        Decision::Keep => {}
+    }
+    Next::Done(tries::told(ended))
+}

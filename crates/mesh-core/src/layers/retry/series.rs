@@ -1,0 +1,90 @@
+//! What is counted of retries, one set for each port that callers name.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mesh_policy::name::ServicePort;
+use mesh_policy::retry::Why;
+use metrics::{Counter, Label};
+
+use crate::outbound::Call;
+use crate::telemetry::{Recorder, Workload};
+
+/// The series of retries. A request that succeeds at once touches none of them.
+#[derive(Debug)]
+pub(crate) struct Series {
+    recorder: Recorder,
+    workload: Arc<Workload>,
+    by_port: Mutex<HashMap<ServicePort, Arc<Counters>>>,
+}
+
+struct Counters {
+    sent: Counter,
+    succeeded: Counter,
+    stopped: [Counter; Why::ALL.len()],
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+impl Series {
+    /// Series that `recorder` holds.
+    pub(crate) fn new(recorder: Recorder, workload: Arc<Workload>) -> Self {
+        Self {
+            recorder,
+            workload,
+            by_port: Mutex::default(),
+        }
+    }
+
+    /// A retry begins.
+    pub(super) fn sent(&self, call: &Call) {
+        self.of(call).sent.increment(1);
+    }
+
+    /// A request that was tried again has its response.
+    pub(super) fn succeeded(&self, call: &Call) {
+        self.of(call).succeeded.increment(1);
+    }
+
+    /// A failure is not tried again.
+    pub(super) fn stopped(&self, call: &Call, why: Why) {
+        let place = Why::ALL.iter().position(|known| *known == why);
+        if let Some(counter) = place.and_then(|place| self.of(call).stopped.get(place).cloned()) {
+            counter.increment(1);
+        }
+    }
+
+    /// Bounded by the ports that plans have.
+    fn of(&self, call: &Call) -> Arc<Counters> {
+        let port = &call.port().address;
+        let mut by_port = self.by_port.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = by_port.get(port) {
+            return Arc::clone(known);
+        }
+        let counters = Arc::new(self.register(port));
+        by_port.insert(port.clone(), Arc::clone(&counters));
+        counters
+    }
+
+    fn register(&self, port: &ServicePort) -> Counters {
+        let authority = format!("{}.svc.cluster.local:{}", port.service, port.port);
+        let mut labels = self.workload.labels();
+        labels.push(Label::from_static_parts("direction", "outbound"));
+        labels.push(Label::new("authority", authority));
+        let counter = |name| self.recorder.counter(name, labels.clone());
+        Counters {
+            sent: counter("outbound_http_route_retry_requests_total"),
+            succeeded: counter("outbound_http_route_retry_successes_total"),
+            stopped: Why::ALL.map(|why| {
+                let mut labels = labels.clone();
+                labels.push(Label::from_static_parts("reason", why.as_str()));
+                self.recorder
+                    .counter("mesh_outbound_not_retried_total", labels)
+            }),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The tries of one request: what is kept of it, and how each of them ended.
+
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use mesh_policy::deadline;
+use mesh_policy::draw::Draw;
+use mesh_policy::pushback::Pushback;
+use mesh_policy::retry::{
+    CallKind, Decision, Facts, Failure, Outcome, Replay, Retry as Again, RetryPolicy,
+};
+use mesh_policy::timeout::Timeouts;
+use tokio::time::Instant;
+
+use super::Ended;
+use super::replay::Kept;
+use crate::answer::{Cause, Caused, Protocol};
+use crate::context::Context;
+use crate::layers::endpoint::ConnectionBroke;
+use crate::layers::inbound_context::ATTEMPT;
+use crate::outbound::Call;
+use crate::transport::ConnectFailed;
+use crate::{Body, BoxError};
+
+/// The tries of one request.
+#[derive(Debug)]
+pub(super) struct Tries {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Kept,
+    call: Call,
+    policy: RetryPolicy,
+    limits: Timeouts,
+    protocol: Protocol,
+    counts: mesh_policy::retry::Tries,
+    /// What the caller of this process said of its own tries.
+    inherited: u32,
+    /// When the try that runs is given up.
+    until: Option<Instant>,
+}
+
+impl Tries {
+    /// Keeps what another try needs, and gives the request back for the first.
+    pub(super) fn begin(request: Request<Body>, call: Call, limit: usize) -> (Request<Body>, Self) {
+        let (head, body) = request.into_parts();
+        let (body, kept) = Kept::of(body, limit);
+        let rule = call.rule();
+        let policy = rule.map(|rule| rule.retry.clone()).unwrap_or_default();
+        let limits = rule.map(|rule| rule.timeouts).unwrap_or_default();
+        let inherited = head.extensions.get::<Context>();
+        let mut tries = Self {
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            headers: head.headers.clone(),
+            body: kept,
+            policy,
+            limits,
+            protocol: Protocol::of(&head.headers),
+            counts: mesh_policy::retry::Tries::default(),
+            inherited: inherited.map_or(0, |context| context.attempt),
+            until: None,
+            call,
+        };
+        let mut request = Request::from_parts(head, body);
+        tries.start(&mut request);
+        (request, tries)
+    }
+
+    /// The request as its steps know it.
+    pub(super) fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// When the try that runs is given up; `None` if it may take as long as the request.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Whether there was more than one.
+    pub(super) fn are_many(&self) -> bool {
+        self.made() > 0
+    }
+
+    fn made(&self) -> u32 {
+        self.counts.retries + self.counts.unprocessed
+    }
+
+    /// A try begins now: gives it its own limit, which the server is told too.
+    pub(super) fn start(&mut self, request: &mut Request<Body>) {
+        let now = Instant::now();
+        let more = !self.policy.is_last(self.counts);
+        let headers = self.limits.response_headers.filter(|_| more);
+        let own = [self.limits.backend_request, headers];
+        let own = own.into_iter().flatten().min();
+        self.until = own.and_then(|limit| now.checked_add(limit));
+        let mut call = self.call.clone();
+        let untils = [self.until, call.deadline()];
+        call.set_deadline(untils.into_iter().flatten().min());
+        request.extensions_mut().insert(call);
+    }
+
+    /// What to do about a try that ended so.
+    pub(super) fn decide(&self, ended: &Ended, unsent: bool) -> Decision {
+        let pushback = ended.as_ref().ok().and_then(|response| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            Pushback::read(response.headers(), now.unwrap_or_default())
+        });
+        let replay = if unsent {
+            Replay::Possible
+        } else {
+            self.body.replay()
+        };
+        let facts = Facts {
+            method: &self.method,
+            call: match self.protocol {
+                Protocol::Http => CallKind::Http,
+                Protocol::Grpc => CallKind::Grpc,
+            },
+            outcome: self.outcome(ended, unsent),
+            replay,
+            tries: self.counts,
+            pushback,
+            left: self.left(),
+        };
+        self.policy.decide(&facts, Draw(fastrand::u64(..)))
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let until = self.call.deadline()?.into_std();
+        Some(deadline::remaining(until, Instant::now().into_std()).unwrap_or_default())
+    }
+
+    fn outcome(&self, ended: &Ended, unsent: bool) -> Outcome {
+        let error = match ended {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let grpc = self.grpc_status(response.headers());
+                return Outcome::Answered { status, grpc };
+            }
+            Err(error) => error,
+        };
+        if error.is::<TryTimedOut>() {
+            return Outcome::Failed(Failure::Timeout);
+        }
+        if unsent {
+            return Outcome::Failed(Failure::Connect);
+        }
+        if let Some(broke) = error.downcast_ref::<ConnectionBroke>() {
+            return Outcome::Failed(match Refusal::of(broke) {
+                Some(Refusal::Stream) => Failure::Refused,
+                Some(Refusal::GoAway) => Failure::GoAway,
+                None => Failure::Reset,
+            });
+        }
+        let cause = Cause::of(error.as_ref());
+        Outcome::Answered {
+            status: cause.status().as_u16(),
+            grpc: match self.protocol {
+                Protocol::Http => None,
+                Protocol::Grpc => Some(cause.grpc_code()),
+            },
+        }
+    }
+
+    /// The status of a trailers-only response.
+    fn grpc_status(&self, headers: &HeaderMap) -> Option<u16> {
+        match self.protocol {
+            Protocol::Http => None,
+            Protocol::Grpc => headers.get("grpc-status")?.to_str().ok()?.parse().ok(),
+        }
+    }
+
+    /// The request of the next try: the one that came back, or made from what was kept.
+    pub(super) fn next(
+        &mut self,
+        again: Again,
+        unsent: Option<Request<Body>>,
+    ) -> Option<Request<Body>> {
+        let mut request = match unsent {
+            Some(request) => request,
+            None => {
+                let mut request = Request::new(self.body.again()?);
+                request.method_mut().clone_from(&self.method);
+                request.uri_mut().clone_from(&self.uri);
+                request.headers_mut().clone_from(&self.headers);
+                request
+            }
+        };
+        self.counts = again.tries;
+        let attempt = self.inherited.saturating_add(self.made());
+        let headers = request.headers_mut();
+        headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        Some(request)
+    }
+}
+
+/// Takes the request out of an error that gives it back.
+pub(super) fn take_unsent(ended: &mut Ended) -> Option<Request<Body>> {
+    let unsent = ended.as_mut().err()?.downcast_mut::<Unsent>()?;
+    let request = unsent.request.get_mut();
+    request.unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The error for the caller, without what was in it for us.
+pub(super) fn told(ended: Ended) -> Ended {
+    ended.map_err(|error| match error.downcast::<Unsent>() {
+        Ok(unsent) => unsent.source,
+        Err(error) => error,
+    })
+}
+
+/// A request of which not a byte was sent, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("the request was not sent")]
+pub(crate) struct Unsent {
+    request: Mutex<Option<Request<Body>>>,
+    source: BoxError,
+}
+
+impl Unsent {
+    /// Gives `request` back.
+    pub(crate) fn new(request: Request<Body>, source: impl Into<BoxError>) -> Self {
+        Self {
+            request: Mutex::new(Some(request)),
+            source: source.into(),
+        }
+    }
+
+    /// Whether the endpoint could not be reached at all.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.source.is::<ConnectFailed>()
+    }
+}
+
+/// How a server says that it did not process a stream (RFC 9113, section 8.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// `REFUSED_STREAM`.
+    Stream,
+    /// A GOAWAY whose last stream is before this one.
+    GoAway,
+}
+
+impl Refusal {
+    /// What an error of a connection says of its stream.
+    fn of(error: &ConnectionBroke) -> Option<Self> {
+        let mut link: Option<&(dyn Error + 'static)> = Some(error);
+        while let Some(error) = link {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                return match error {
+                    error if !error.is_remote() => None,
+                    error if error.is_reset() && refused => Some(Self::Stream),
+                    // Only streams beyond the last one end by the peer's GOAWAY.
+                    error if error.is_go_away() => Some(Self::GoAway),
+                    _ => None,
+                };
+            }
+            link = error.source();
+        }
+        None
+    }
+}
+
+/// A try ran past its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a try had no response within the rule's limit for one: raise backendRequest, or ask for a retry"
+)]
+pub struct TryTimedOut;
+
+impl Caused for TryTimedOut {
+    fn cause(&self) -> Cause {
+        Cause::Timeout
+    }
+}
