@@ -98,13 +98,18 @@ impl Peer {
 impl Peer {
     /// A peer that proved `identity`.
     pub(crate) fn for_tests(identity: &str) -> Self {
+        Self::until(identity, None)
+    }
+
+    /// The same with a certificate that ends.
+    pub(crate) fn until(identity: &str, peer_not_after: Option<std::time::SystemTime>) -> Self {
         let facts = TlsFacts {
             version: "TLSv1.3",
             suite: "TLS_AES_128_GCM_SHA256",
             group: "X25519MLKEM768",
             alpn: mesh_tls::config::Alpn::Http2,
             peer: Some(identity.parse().expect("an identity")),
-            peer_not_after: None,
+            peer_not_after,
         };
         Self::new(SocketAddr::from(([10, 0, 0, 1], 1)), Some(facts))
     }

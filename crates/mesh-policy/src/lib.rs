@@ -18,6 +18,7 @@
 //! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
 //! | [`path`] | the one spelling of a path that rules and applications see |
 //! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
+//! | [`renewal`] | when a process renews its certificate |
 //! | [`plan`] | what a process is told, as it travels |
 //! | [`report`] | what a process tells, as it travels |
 
@@ -36,6 +37,7 @@ pub mod name;
 pub mod path;
 pub mod plan;
 pub mod pushback;
+pub mod renewal;
 pub mod report;
 pub mod retry;
 pub mod route;

@@ -37,14 +37,26 @@ impl TestMesh {
     ///
     /// No port, no folder for temporary files, or no usable CA.
     pub async fn start() -> Result<Self, BoxError> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with discovery configured as a test needs.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TestMesh::start`], and a configuration that cannot work.
+    pub async fn start_with(
+        configure: impl FnOnce(&mut mesh_discovery::Config),
+    ) -> Result<Self, BoxError> {
         let folder = tempfile::tempdir()?;
-        let discovery = Server::start(mesh_discovery::Config {
+        let mut config = mesh_discovery::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             admin: ([127, 0, 0, 1], 0).into(),
             data_dir: folder.path().join("data"),
             ..mesh_discovery::Config::default()
-        })
-        .await?;
+        };
+        configure(&mut config);
+        let discovery = Server::start(config).await?;
         let kubeconfig = std::fs::read_to_string(discovery.kubeconfig_path())?;
         Ok(Self {
             url: format!("https://{}", discovery.address()),

@@ -4,19 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
-use super::join::{Joined, Setup, join};
+use super::join::{Begun, Joined, Setup, join};
 use super::link::{Link, LinkFailed};
 use super::session::{Bearings, Session, WatchEnded, chain};
 use crate::mesh::JoinError;
 use crate::telemetry::Recorder;
+use crate::telemetry::identity::IdentityMetrics;
 use crate::transport::connect::CurrentCredentials;
 
 /// How often recorded latencies are folded into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How soon a watch is opened again with a new certificate if that failed.
+const HANDOVER_RETRY: Duration = Duration::from_secs(1);
 /// A watch that lived for so long was a good one: the next try is quick again.
 const GOOD_WATCH: Duration = Duration::from_secs(10);
 
@@ -54,10 +57,21 @@ pub(crate) fn start(
 async fn run(setup: Setup, joined: oneshot::Sender<Result<Joined, JoinError>>) {
     let recorder = setup.recorder.clone();
     match join(setup).await {
-        Ok((state, links, session)) => {
+        Ok((state, begun)) => {
+            let Begun {
+                links,
+                session,
+                renewal,
+            } = begun;
             // Whoever asked may have given up: then so do we.
             if joined.send(Ok(state)).is_ok() {
-                tokio::join!(follow(links, session), upkeep(recorder));
+                let metrics = renewal.metrics.clone();
+                let generation = renewal.generation.subscribe();
+                tokio::join!(
+                    follow(links, session, generation),
+                    renewal.run(),
+                    upkeep(recorder, metrics)
+                );
             }
         }
         // Nobody may be waiting any more, and then nobody needs to know.
@@ -65,21 +79,22 @@ async fn run(setup: Setup, joined: oneshot::Sender<Result<Joined, JoinError>>) {
     }
 }
 
-async fn upkeep(recorder: Recorder) {
+async fn upkeep(recorder: Recorder, identity: IdentityMetrics) {
     let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tick.tick().await;
+        identity.tick();
         recorder.upkeep();
     }
 }
 
 /// Follows one watch after the other. What was told stays in force in between.
-async fn follow(mut links: Links, mut session: Session) {
+async fn follow(mut links: Links, mut session: Session, mut generation: watch::Receiver<u64>) {
     let mut backoff = Backoff::new();
     loop {
         let bearings = session.bearings().clone();
         let opened = Instant::now();
-        let ended = session.run().await;
+        let ended = one_watch(session, &mut links, &mut generation).await;
         tracing::warn!(
             error = chain(&ended),
             "the watch has ended; what was told stays in force"
@@ -94,6 +109,40 @@ async fn follow(mut links: Links, mut session: Session) {
                 Err(error) => tracing::warn!(error = chain(&error), "no watch yet"),
             }
         };
+    }
+}
+
+/// Follows a watch to its end. At each renewal a new one is opened with the new certificate,
+/// from where the old one stopped, before that goes.
+async fn one_watch(
+    session: Session,
+    links: &mut Links,
+    generation: &mut watch::Receiver<u64>,
+) -> WatchEnded {
+    let bearings = session.bearings().clone();
+    let mut running = Box::pin(session.run());
+    let mut behind = false;
+    loop {
+        tokio::select! {
+            ended = &mut running => return ended,
+            // The renewal lives as long as this thread.
+            _ = generation.changed(), if !behind => {}
+            () = tokio::time::sleep(HANDOVER_RETRY), if behind => {}
+        }
+        // The old watch rests meanwhile: what it is told now, the new one tells again.
+        match links.open(&bearings).await {
+            Ok(next) => {
+                running = Box::pin(next.run());
+                behind = false;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "no watch with the new certificate yet"
+                );
+                behind = true;
+            }
+        }
     }
 }
 

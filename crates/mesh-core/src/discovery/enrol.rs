@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use mesh_policy::identity::TrustDomain;
+use mesh_policy::identity::{Identity, TrustDomain};
 use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
 use mesh_policy::token::{InvalidToken, JoinToken};
@@ -17,6 +17,7 @@ use mesh_tls::request::KeyPair;
 use rustls::pki_types::CertificateDer;
 
 use super::link::{Link, LinkFailed};
+use super::renew::OtherIdentity;
 use crate::BoxError;
 use crate::config::TokenSource;
 
@@ -77,13 +78,26 @@ pub(super) async fn enrol(
     token: &JoinToken,
     key: &KeyPair,
 ) -> Result<EnrolResponse, EnrolFailed> {
+    ask(link, key, Attestation::JoinToken(token.reveal())).await
+}
+
+/// Asks for a certificate of a new key, over a link that shows the current one.
+pub(super) async fn renew(link: &Link, key: &KeyPair) -> Result<EnrolResponse, EnrolFailed> {
+    ask(link, key, Attestation::Certificate).await
+}
+
+async fn ask(
+    link: &Link,
+    key: &KeyPair,
+    attestation: Attestation,
+) -> Result<EnrolResponse, EnrolFailed> {
     let csr = key
         .signing_request()
         .map_err(|e| EnrolFailed::Broken(e.into()))?;
     let request = EnrolRequest {
         version: PROTOCOL_VERSION,
         csr: STANDARD.encode(csr.der()),
-        attestation: Attestation::JoinToken(token.reveal()),
+        attestation,
     };
     let answer = link.ask(Method::POST, "/v1/identity", &request).await?;
     Ok(serde_json::from_slice(&answer).map_err(LinkFailed::Malformed)?)
@@ -104,26 +118,47 @@ pub(super) fn assemble(
     answer: &EnrolResponse,
     token: &JoinToken,
 ) -> Result<Credentials, BoxError> {
-    let decode = |texts: &[String]| -> Result<Vec<CertificateDer<'static>>, BoxError> {
-        let decoded = texts
-            .iter()
-            .map(|text| STANDARD.decode(text).map(Into::into));
-        Ok(decoded.collect::<Result<_, _>>()?)
-    };
-    let anchors = decode(&answer.anchors)?;
-    let domain: TrustDomain = answer.identity.trust_domain().parse()?;
-    let bundle = TrustBundle::new(domain, anchors)?;
+    let bundle = bundle(answer)?;
     // The token says whom to believe; the anchors that came along must agree.
     let hashes = bundle.certificates().iter().map(root_hash);
     if !hashes.flatten().any(|hash| hash == *token.root()) {
         return Err(ForeignAnchors.into());
     }
+    fit(key, answer, bundle)
+}
+
+/// The same at a renewal: discovery has proved itself by the anchors of before, so the ones that
+/// it gives now replace them. The identity stays.
+pub(super) fn renewed(
+    key: KeyPair,
+    answer: &EnrolResponse,
+    identity: &Identity,
+) -> Result<Credentials, BoxError> {
+    if answer.identity != *identity {
+        return Err(OtherIdentity.into());
+    }
+    fit(key, answer, bundle(answer)?)
+}
+
+fn bundle(answer: &EnrolResponse) -> Result<TrustBundle, BoxError> {
+    let domain: TrustDomain = answer.identity.trust_domain().parse()?;
+    Ok(TrustBundle::new(domain, decode(&answer.anchors)?)?)
+}
+
+fn fit(key: KeyPair, answer: &EnrolResponse, bundle: TrustBundle) -> Result<Credentials, BoxError> {
     let chain = decode(&answer.chain)?;
     let credentials = Credentials::new(key, chain, bundle.into(), SystemTime::now())?;
     if *credentials.identity() != answer.identity {
         return Err(ForeignAnchors.into());
     }
     Ok(credentials)
+}
+
+fn decode(texts: &[String]) -> Result<Vec<CertificateDer<'static>>, BoxError> {
+    let decoded = texts
+        .iter()
+        .map(|text| STANDARD.decode(text).map(Into::into));
+    Ok(decoded.collect::<Result<_, _>>()?)
 }
 
 /// What discovery sent contradicts itself or the token.

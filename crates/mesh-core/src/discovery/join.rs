@@ -17,6 +17,7 @@ use super::control::Links;
 use super::enrol::{EnrolFailed, assemble, enrol, token};
 use super::follow::Follower;
 use super::link::Link;
+use super::renew::{Life, Proof, Renewal};
 use super::served::Served;
 use super::session::{Bearings, Process, Session, WatchEnded, chain};
 use super::status::Status;
@@ -26,8 +27,8 @@ use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::mesh::JoinError;
 use crate::plans::{Outfit, Plans};
+use crate::telemetry::identity::IdentityMetrics;
 use crate::telemetry::{Recorder, Workload};
-use crate::transport::connect::CurrentCredentials;
 
 /// What the control thread is started with.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ pub(crate) type Trouble = Arc<Mutex<Option<String>>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Joined {
     pub(crate) identity: Identity,
-    pub(crate) credentials: CurrentCredentials,
+    pub(crate) proof: Proof,
     pub(crate) workload: Arc<Workload>,
     pub(crate) plans: Arc<Plans>,
     pub(crate) served: Arc<Served>,
@@ -56,8 +57,15 @@ pub(crate) struct Joined {
     pub(crate) reached_by: IpAddr,
 }
 
+/// What goes on once a process has joined.
+pub(super) struct Begun {
+    pub(super) links: Links,
+    pub(super) session: Session,
+    pub(super) renewal: Renewal,
+}
+
 /// Gets an identity and opens the first watch; waits for both.
-pub(super) async fn join(setup: Setup) -> Result<(Joined, Links, Session), JoinError> {
+pub(super) async fn join(setup: Setup) -> Result<(Joined, Begun), JoinError> {
     let config = &setup.config;
     let status = Arc::new(Status::new(setup.draining.clone()));
     let admin = open_admin(config, &setup.recorder, &status).await?;
@@ -65,16 +73,31 @@ pub(super) async fn join(setup: Setup) -> Result<(Joined, Links, Session), JoinE
         .token
         .as_ref()
         .expect("a checked configuration has a token");
-    let credentials = identify(&config.discovery, &token(source)?, &setup.trouble).await?;
+    let (credentials, life) = identify(&config.discovery, &token(source)?, &setup.trouble).await?;
+    let not_after = credentials.not_after();
     let (joined, bearings) = equip(&setup, credentials, status, admin)?;
-    let mut links = Links::new(&config.discovery, &joined.credentials);
+    let metrics = IdentityMetrics::new(&setup.recorder, &joined.workload);
+    metrics.holds(not_after);
+    let renewal = Renewal {
+        config: Arc::clone(config),
+        proof: joined.proof.clone(),
+        life,
+        metrics,
+        generation: watch::Sender::new(0),
+    };
+    let mut links = Links::new(&config.discovery, &joined.proof.credentials);
     let mut backoff = Backoff::new();
     loop {
         match links.open(&bearings).await {
             Ok(session) => {
                 let follower = Arc::clone(&bearings.follower);
                 joined.status.joined(Arc::clone(&joined.served), follower);
-                return Ok((joined, links, session));
+                let begun = Begun {
+                    links,
+                    session,
+                    renewal,
+                };
+                return Ok((joined, begun));
             }
             Err(WatchEnded::Link(error)) if error.is_final() => {
                 return Err(JoinError::Refused(error));
@@ -114,7 +137,7 @@ async fn identify(
     urls: &[Uri],
     token: &JoinToken,
     trouble: &Trouble,
-) -> Result<Arc<Credentials>, JoinError> {
+) -> Result<(Credentials, Life), JoinError> {
     let unusable = |error: BoxError| JoinError::Identity(error);
     let key = KeyPair::generate().map_err(|error| unusable(error.into()))?;
     let mut backoff = Backoff::new();
@@ -125,8 +148,9 @@ async fn identify(
             let link = Link::new(url, &tls).map_err(JoinError::Refused)?;
             match enrol(&link, token, &key).await {
                 Ok(answer) => {
+                    let life = Life::begin(answer.not_after, answer.now);
                     let credentials = assemble(key, &answer, token);
-                    return Ok(Arc::new(credentials.map_err(unusable)?));
+                    return Ok((credentials.map_err(unusable)?, life));
                 }
                 Err(EnrolFailed::Link(error)) if error.is_final() => {
                     return Err(JoinError::Refused(error));
@@ -154,7 +178,7 @@ fn note(trouble: &Trouble, error: String) {
 /// Everything that follows from an identity.
 fn equip(
     setup: &Setup,
-    credentials: Arc<Credentials>,
+    credentials: Credentials,
     status: Arc<Status>,
     admin: Option<SocketAddr>,
 ) -> Result<(Joined, Bearings), JoinError> {
@@ -174,11 +198,11 @@ fn equip(
         pod: config.name.clone().unwrap_or_else(instance),
     });
     let changed = Arc::new(Notify::new());
-    let credentials = Arc::new(arc_swap::ArcSwapOption::new(Some(credentials)));
+    let proof = Proof::new(credentials);
     let plans = Arc::new(Plans::new(namespace, Arc::clone(&changed)));
     let served = Arc::new(Served::new(&config.services, Arc::clone(&changed)));
     let outfit = Outfit {
-        credentials: Arc::clone(&credentials),
+        credentials: Arc::clone(&proof.credentials),
         recorder: setup.recorder.clone(),
         workload: Arc::clone(&workload),
     };
@@ -201,7 +225,7 @@ fn equip(
     };
     let joined = Joined {
         identity,
-        credentials,
+        proof,
         workload,
         plans,
         served,

@@ -3,6 +3,7 @@
 //! ```text
 //!  thread mesh-control, which owns its runtime
 //!    enrol     token + CSR ──▶ certificate, trust anchors
+//!    renew     certificate + CSR ──▶ the next certificate, before half of its life is over
 //!    session   one watch at a time, reopened where it stopped
 //!      downlink  events ──follow──▶ plans, endpoints, inbound policies
 //!      uplink    subscriptions, registrations, reports ──▶ discovery
@@ -19,6 +20,7 @@ mod follow;
 mod join;
 mod lines;
 mod link;
+mod renew;
 mod served;
 mod session;
 mod status;

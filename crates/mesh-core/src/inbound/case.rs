@@ -5,7 +5,7 @@
 //! not any more has its open streams ended a while later.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
@@ -18,6 +18,8 @@ use crate::transport::activity::{Activity, Phase};
 const COARSEST: Duration = Duration::from_secs(1);
 /// The shortest.
 const FINEST: Duration = Duration::from_millis(1);
+/// How long a connection may outlive its client's certificate.
+const OUTLIVES: Duration = Duration::from_secs(60);
 
 /// One connection before the policy.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct Case {
     last: ArcSwapOption<Ruling>,
     /// Since when policy refuses a client that it had let in.
     turned: Mutex<Option<Instant>>,
+    /// When the client's certificate ends.
+    expires: Option<Instant>,
 }
 
 impl Case {
@@ -70,6 +74,25 @@ impl Case {
         }
     }
 
+    /// Ends a connection whose client's certificate has ended, and cuts it a minute later.
+    fn look_at_certificate(&self) {
+        let over = self
+            .expires
+            .and_then(|end| Instant::now().checked_duration_since(end));
+        let (Some(over), Some(activity)) = (over, self.activity.upgrade()) else {
+            return;
+        };
+        activity.end();
+        if over >= OUTLIVES {
+            let client = self.peer.name();
+            tracing::info!(
+                client,
+                "a connection that outlived its client's certificate is cut"
+            );
+            activity.cut();
+        }
+    }
+
     /// Cuts what still goes on of a client that has been refused for as long as `grace`.
     fn look(&self, grace: Duration) {
         if self.last.load().is_none() {
@@ -107,12 +130,16 @@ impl Cases {
         peer: Peer,
         activity: &Arc<Activity>,
     ) -> Arc<Case> {
+        let not_after = peer.tls().and_then(|tls| tls.peer_not_after);
+        let left = not_after.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         let case = Arc::new(Case {
             docket: Arc::clone(docket),
             peer,
             activity: Arc::downgrade(activity),
             last: ArcSwapOption::empty(),
             turned: Mutex::default(),
+            // An end that no clock can hold is none.
+            expires: left.and_then(|left| Instant::now().checked_add(left)),
         });
         let mut cases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cases.push(Arc::clone(&case));
@@ -126,7 +153,10 @@ impl Cases {
             tokio::time::sleep(pause).await;
             let mut cases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             cases.retain(|case| case.activity.strong_count() > 0);
-            cases.iter().for_each(|case| case.look(grace));
+            for case in &*cases {
+                case.look_at_certificate();
+                case.look(grace);
+            }
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use mesh_policy::name::ServiceAddress;
-use mesh_tls::config::ClientCertificates;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_service::Service;
@@ -94,11 +92,8 @@ impl Mesh {
 
     fn inbound_state(&self, names: &[ServiceAddress]) -> InboundState {
         let joined = &self.inner.joined;
-        let credentials = joined.credentials.load_full();
-        let credentials = credentials.expect("a joined process has credentials");
-        let tls = mesh_tls::config::server(&credentials, ClientCertificates::Required);
         InboundState {
-            credentials: std::sync::Arc::new(ArcSwap::new(tls)),
+            credentials: std::sync::Arc::clone(&joined.proof.server),
             policy: joined.served.policy(names),
             mode: self.inner.config.inbound,
             limits: self.inner.config.limits.clone(),

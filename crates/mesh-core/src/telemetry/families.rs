@@ -56,6 +56,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
         "mesh_inbound_connections_refused_total",
         "Connections beyond the limit, closed at once.",
     ),
+    (
+        "control_identity_cert_refreshes_total",
+        "Renewals of the process's certificate, by result.",
+    ),
     ("mesh_inbound_panics_total", "Handlers that panicked."),
     (
         "mesh_inbound_connections_revoked_total",
@@ -68,8 +72,21 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
 ];
 
 /// Families that go up and down.
-pub(super) const GAUGES: &[(&str, &str)] =
-    &[("tcp_open_connections", "Connections that are open.")];
+pub(super) const GAUGES: &[(&str, &str)] = &[
+    ("tcp_open_connections", "Connections that are open."),
+    (
+        "mesh_cert_expiry_seconds",
+        "Seconds until the process's certificate ends; negative after its end.",
+    ),
+    (
+        "control_identity_cert_expiration_timestamp_seconds",
+        "When the process's certificate ends, in seconds since the Unix epoch.",
+    ),
+    (
+        "control_identity_cert_refresh_timestamp_seconds",
+        "When the process last got a certificate, in seconds since the Unix epoch.",
+    ),
+];
 
 /// Families of distributions, with their buckets.
 pub(super) const HISTOGRAMS: &[(&str, &[f64], &str)] = &[

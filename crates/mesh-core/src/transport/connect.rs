@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::BoxFuture;
@@ -131,6 +131,9 @@ impl Dialer {
         let failed = |source| ConnectFailed::new(self.address, Step::Handshake, source);
         let current = self.credentials.load_full();
         let current = current.ok_or_else(|| failed(NoCredentials.into()))?;
+        if current.not_after() < SystemTime::now() {
+            return Err(failed(CertificateEnded.into()));
+        }
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ready) = prepared.as_ref().filter(|p| Arc::ptr_eq(&p.from, &current)) {
             return Ok(Arc::clone(&ready.config));
@@ -361,6 +364,12 @@ struct TookTooLong {
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the connection that was being opened went away: its runtime ended, or others filled it")]
 struct Abandoned;
+
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "this process's certificate has ended, so no peer would take it: discovery has not renewed it for half of its life; see its log and mesh_cert_expiry_seconds"
+)]
+struct CertificateEnded;
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("this process has no certificate yet: Mesh::join has not finished")]

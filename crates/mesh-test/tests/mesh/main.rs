@@ -10,6 +10,7 @@ mod load;
 mod openssl;
 mod operations;
 mod raw;
+mod rotation;
 mod routing;
 mod secrets;
 mod trace;

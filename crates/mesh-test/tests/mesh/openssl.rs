@@ -88,3 +88,20 @@ pub(crate) fn certificate(folder: &Path) -> Vec<String> {
     .map(ToOwned::to_owned)
     .to_vec()
 }
+
+/// The public key of the server's certificate, as PEM.
+pub(crate) async fn public_key(printed: &Printed) -> String {
+    let mut child = Command::new("openssl")
+        .args(["x509", "-noout", "-pubkey"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("openssl starts");
+    let mut input = child.stdin.take().expect("piped");
+    let written = input.write_all(printed.0.as_bytes()).await;
+    written.expect("openssl reads");
+    drop(input);
+    let output = child.wait_with_output().await.expect("it ran");
+    assert!(output.status.success(), "{}", printed.0);
+    String::from_utf8(output.stdout).expect("PEM is text")
+}

@@ -32,11 +32,15 @@ impl Authority {
     }
 
     fn credentials(&self, identity: &str) -> Credentials {
+        self.credentials_for(identity, &Template::default())
+    }
+
+    fn credentials_for(&self, identity: &str, template: &Template) -> Credentials {
         let key = KeyPair::generate().expect("a key");
         let request = key.signing_request().expect("a request");
         let identity: Identity = identity.parse().expect("an identity");
         let now = SystemTime::now();
-        let issued = self.0.issue(&request, &identity, &Template::default(), now);
+        let issued = self.0.issue(&request, &identity, template, now);
         let chain = issued.expect("a certificate").chain;
         Credentials::new(key, chain, self.0.bundle().clone().into(), now).expect("they fit")
     }
@@ -320,4 +324,42 @@ async fn a_handshake_takes_the_credentials_of_the_moment_its_turn_comes() {
     credentials.store(authority.server(API));
     let connected = waiting.await.expect("no panic");
     connected.expect("the new identity is the one it expects");
+}
+
+#[tokio::test(start_paused = true)]
+async fn t19_a_connection_ends_with_its_clients_certificate_and_its_streams_a_minute_later() {
+    let authority = Authority::new();
+    let house = House::with(
+        turned::ticking(),
+        state(authority.server(API), Inbound::Detect),
+    );
+    house.govern(vec![ClientPlan::Anyone]);
+    let template = Template {
+        ttl: Duration::from_secs(100),
+        ..Template::default()
+    };
+    let credentials = authority.credentials_for(WEB, &template);
+    let api = API.parse().expect("an identity");
+    let config = config::client(&credentials, &api, Alpn::Http2);
+    let pipe = house.connect().await;
+    let (stream, _) = handshake::connect(pipe, config).await.expect("a handshake");
+    let io = TokioIo::new(stream);
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), io)
+        .await
+        .expect("HTTP/2");
+    tokio::spawn(connection);
+    let started = Instant::now();
+    let mut answer = send.send_request(ask()).await.expect("an answer");
+    tokio::time::sleep(Duration::from_secs(95)).await;
+    send.send_request(ask())
+        .await
+        .expect("another while it counts");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(
+        send.send_request(ask()).await.is_err(),
+        "none after its end"
+    );
+    while let Some(Ok(_)) = answer.body_mut().frame().await {}
+    let seconds = started.elapsed().as_secs();
+    assert!((155..=163).contains(&seconds), "cut after {seconds} s");
 }

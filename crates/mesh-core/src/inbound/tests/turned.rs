@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::*;
 
 /// An answer that says a byte every second, for ever.
-fn ticking()
+pub(super) fn ticking()
 -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
 + Clone
 + Send {

@@ -1,0 +1,186 @@
+//! Renews the process's certificate, for as long as it lives.
+//!
+//! Each time with a new key, which never leaves memory. New connections take the
+//! new certificate from one slot; those that are open go on.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use http::Uri;
+use mesh_policy::draw::Draw;
+use mesh_policy::renewal;
+use mesh_tls::config::ClientCertificates;
+use mesh_tls::credentials::Credentials;
+use mesh_tls::request::KeyPair;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::enrol::{EnrolFailed, assemble, enrol, renew, renewed, token};
+use super::link::Link;
+use super::session::chain;
+use crate::BoxError;
+use crate::config::Config;
+use crate::telemetry::identity::IdentityMetrics;
+use crate::transport::connect::CurrentCredentials;
+
+/// What the process proves itself with, in the forms that both directions take it.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    /// For connections that go out.
+    pub(crate) credentials: CurrentCredentials,
+    /// For connections that come in.
+    pub(crate) server: Arc<ArcSwap<ServerConfig>>,
+}
+
+impl Proof {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        let server = mesh_tls::config::server(&credentials, ClientCertificates::Required);
+        Self {
+            credentials: Arc::new(arc_swap::ArcSwapOption::new(Some(Arc::new(credentials)))),
+            server: Arc::new(ArcSwap::new(server)),
+        }
+    }
+
+    fn replace(&self, credentials: Credentials) {
+        let server = mesh_tls::config::server(&credentials, ClientCertificates::Required);
+        self.credentials.store(Some(Arc::new(credentials)));
+        self.server.store(server);
+    }
+
+    pub(super) fn current(&self) -> Arc<Credentials> {
+        let current = self.credentials.load_full();
+        current.expect("a process has credentials once it is identified")
+    }
+}
+
+/// How long a certificate counts, by a clock that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Life {
+    received: Instant,
+    length: Duration,
+}
+
+impl Life {
+    /// Begins now; discovery's clock says when it ends, and what it is now.
+    pub(super) fn begin(not_after: u64, now: u64) -> Self {
+        Self {
+            received: Instant::now(),
+            length: Duration::from_secs(not_after.saturating_sub(now)),
+        }
+    }
+
+    fn left(&self) -> Duration {
+        self.length.saturating_sub(self.received.elapsed())
+    }
+}
+
+/// Renews, again and again.
+#[derive(Debug)]
+pub(super) struct Renewal {
+    pub(super) config: Arc<Config>,
+    pub(super) proof: Proof,
+    pub(super) life: Life,
+    pub(super) metrics: IdentityMetrics,
+    /// Counts what was renewed, for whoever must begin anew with it.
+    pub(super) generation: watch::Sender<u64>,
+}
+
+impl Renewal {
+    /// Goes on for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            let wait = renewal::wait(self.life.length, draw());
+            tokio::time::sleep_until(self.life.received + wait).await;
+            self.renew().await;
+        }
+    }
+
+    /// Tries until there is a new certificate, also after the old one has ended.
+    async fn renew(&mut self) {
+        let mut failures = 0;
+        loop {
+            match self.ask().await {
+                Ok((credentials, life)) => {
+                    let (serial, left) = (credentials.serial().to_owned(), life.length);
+                    self.metrics.refreshed(credentials.not_after());
+                    self.proof.replace(credentials);
+                    self.life = life;
+                    self.generation.send_modify(|generation| *generation += 1);
+                    tracing::info!(serial, ?left, "the certificate was renewed");
+                    return;
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.metrics.failed();
+                    let (left, error) = (self.life.left(), chain(&*error));
+                    if left.is_zero() {
+                        tracing::error!(
+                            error,
+                            "the certificate has ended: peers refuse this process until discovery renews it"
+                        );
+                    } else {
+                        tracing::warn!(error, ?left, "the certificate is not renewed yet");
+                    }
+                    tokio::time::sleep(renewal::retry(left, failures, draw())).await;
+                }
+            }
+        }
+    }
+
+    /// Asks every discovery server in turn.
+    async fn ask(&self) -> Result<(Credentials, Life), BoxError> {
+        let mut last: BoxError = "no discovery server is configured".into();
+        for url in &self.config.discovery {
+            match self.ask_one(url).await {
+                Ok(renewed) => return Ok(renewed),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// By the certificate; where that does not count any more, by the token once more.
+    async fn ask_one(&self, url: &Uri) -> Result<(Credentials, Life), BoxError> {
+        let key = KeyPair::generate()?;
+        let current = self.proof.current();
+        if SystemTime::now() <= current.not_after() {
+            let link = Link::new(url, &mesh_tls::config::to_discovery(&current))?;
+            match renew(&link, &key).await {
+                Ok(answer) => {
+                    let life = Life::begin(answer.not_after, answer.now);
+                    return Ok((renewed(key, &answer, current.identity())?, life));
+                }
+                Err(EnrolFailed::Link(error)) if error.is_final() => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "discovery does not renew by certificate"
+                    );
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let source = self.config.token.as_ref();
+        let token = token(source.expect("a checked configuration has a token"))?;
+        let link = Link::new(url, &mesh_tls::config::joining(*token.root()))?;
+        let answer = enrol(&link, &token, &key).await?;
+        let life = Life::begin(answer.not_after, answer.now);
+        let credentials = assemble(key, &answer, &token)?;
+        if credentials.identity() != current.identity() {
+            return Err(OtherIdentity.into());
+        }
+        Ok((credentials, life))
+    }
+}
+
+fn draw() -> Draw {
+    Draw(fastrand::u64(..))
+}
+
+/// Discovery gave a certificate of somebody else.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "discovery's certificate is for another identity than this process has: see whose token it was given"
+)]
+pub(super) struct OtherIdentity;
