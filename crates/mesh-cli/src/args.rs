@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use mesh_policy::name::Label;
 
-use crate::commands::{apply, curl, delete, get, token, validate};
+use crate::commands::{apply, curl, delete, get, stat, token, validate};
 
 /// Operates a mesh: tokens, policy, and requests through the real client stack.
 ///
@@ -57,6 +57,8 @@ pub(crate) enum Command {
     Apply(apply::Args),
     /// Show what is applied
     Get(get::Args),
+    /// Show how services do: success rate, requests a second, latency
+    Stat(stat::Args),
     /// Delete what is applied
     Delete(delete::Args),
     /// Check files of policy without a server

@@ -8,6 +8,17 @@ pub(crate) fn out(bytes: &[u8]) {
     drop(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
+/// Writes one table of many.
+///
+/// # Errors
+///
+/// Nobody reads any more.
+pub(crate) fn frame(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
 /// Writes lines to standard error.
 pub(crate) fn notes(lines: &[String]) {
     let mut err = io::stderr().lock();

@@ -35,10 +35,10 @@ async fn stat(
         let message = format!("the window is 1 to {most} seconds: older reports are not kept");
         return Err(Refused::bad_request(message));
     }
-    let flows = shared.statistics.within(window);
+    let (covered, flows) = shared.statistics.within(window);
     let rows = rows(&shared.worlds.latest(), &flows, &query);
     Ok(Json(Stat {
-        window_seconds: query.window_seconds,
+        window_seconds: covered.as_secs(),
         services: rows,
     }))
 }

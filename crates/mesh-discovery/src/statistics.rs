@@ -14,9 +14,9 @@ use tokio::time::Instant;
 /// The time that one slot holds.
 const SLOT: Duration = Duration::from_secs(10);
 /// How many slots are kept.
-const SLOTS: u64 = 60;
+const SLOTS: u64 = 61;
 /// The longest window that can be asked for.
-pub(crate) const LONGEST: Duration = Duration::from_secs(SLOT.as_secs() * SLOTS);
+pub(crate) const LONGEST: Duration = Duration::from_secs(SLOT.as_secs() * (SLOTS - 1));
 /// Identities that are kept; what later ones report is dropped until one has been silent for long.
 const MAX_IDENTITIES: usize = 10_000;
 /// Processes of one identity whose numbers are kept; the one that is silent longest goes.
@@ -73,10 +73,17 @@ impl Statistics {
         reporter.add(now, traffic)
     }
 
-    /// What was reported in the last `window`, by reporter; the slot that is being filled included.
-    pub(crate) fn within(&self, window: Duration) -> Vec<(Identity, Flow)> {
+    /// What was reported in the last `window`, by reporter, and the time that it is of: the
+    /// whole slots of the window, and the one that is being filled.
+    pub(crate) fn within(&self, window: Duration) -> (Duration, Vec<(Identity, Flow)>) {
         let now = self.slot();
-        let slots = window.as_secs().div_ceil(SLOT.as_secs()).clamp(1, SLOTS);
+        let slots = window
+            .as_secs()
+            .div_ceil(SLOT.as_secs())
+            .clamp(1, SLOTS - 1)
+            + 1;
+        let begun = self.started.elapsed().as_secs() % SLOT.as_secs();
+        let covered = Duration::from_secs((slots - 1) * SLOT.as_secs() + begun);
         let reporters = self.lock();
         let merged = reporters.iter().flat_map(|(identity, reporter)| {
             let mut flows = BTreeMap::<&FlowKey, Flow>::new();
@@ -89,7 +96,7 @@ impl Statistics {
             }
             flows.into_values().map(|flow| (identity.clone(), flow))
         });
-        merged.collect()
+        (covered, merged.collect())
     }
 
     fn slot(&self) -> u64 {
@@ -120,10 +127,11 @@ impl Reporter {
             sequence: traffic.sequence,
             slot: now,
         };
-        let before = self.sources.insert(traffic.source, told);
+        let before = self.sources.get(&traffic.source);
         if before.is_some_and(|before| before.sequence >= traffic.sequence) {
             return 0;
         }
+        self.sources.insert(traffic.source, told);
         if self.sources.len() > MAX_SOURCES {
             let oldest = self.sources.iter().min_by_key(|(_, source)| source.slot);
             let oldest = oldest.map(|(name, _)| name.clone());
@@ -174,7 +182,7 @@ mod tests {
     }
 
     fn counted(statistics: &Statistics, seconds: u64) -> u64 {
-        let flows = statistics.within(Duration::from_secs(seconds));
+        let (_, flows) = statistics.within(Duration::from_secs(seconds));
         flows.iter().map(|(_, flow)| flow.success.count).sum()
     }
 
@@ -201,10 +209,13 @@ mod tests {
             tokio::time::advance(SLOT).await;
         }
         // The slot of this moment is empty yet.
-        assert_eq!(counted(&statistics, 10), 0);
-        assert_eq!(counted(&statistics, 60), 5);
-        assert_eq!(counted(&statistics, 3_600), 59);
-        tokio::time::advance(LONGEST).await;
+        assert_eq!(counted(&statistics, 10), 1);
+        assert_eq!(counted(&statistics, 60), 6);
+        assert_eq!(counted(&statistics, 3_600), 60);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        let (covered, _) = statistics.within(Duration::from_secs(60));
+        assert_eq!(covered, Duration::from_secs(67));
+        tokio::time::advance(LONGEST + SLOT).await;
         assert_eq!(counted(&statistics, 3_600), 0);
     }
 

@@ -200,7 +200,7 @@ impl Default for StatQuery {
 /// The answer to a [`StatQuery`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
-    /// The time that the counts are of.
+    /// The time that the counts are of: up to 10 s more than was asked for.
     pub window_seconds: u64,
     /// One row for each service, by namespace and name.
     pub services: Vec<ServiceStat>,

@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod curl;
 pub(crate) mod delete;
 pub(crate) mod get;
+pub(crate) mod stat;
 pub(crate) mod token;
 pub(crate) mod validate;
 mod version;
@@ -39,6 +40,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Token(args) => token::run(args, global).await,
         Command::Apply(args) => apply::run(args, global).await,
         Command::Get(args) => get::run(args, global).await,
+        Command::Stat(args) => stat::run(args, global).await,
         Command::Delete(args) => delete::run(args, global).await,
         Command::Validate(args) => validate::run(&args, global),
         Command::Curl(args) => Box::pin(curl::run(*args, global)).await,

@@ -4,6 +4,7 @@ mod curl;
 mod exits;
 mod files;
 mod objects;
+mod stat;
 mod tokens;
 
 use std::path::{Path, PathBuf};
