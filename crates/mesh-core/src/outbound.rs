@@ -5,10 +5,12 @@
 //!    │ context    what is inherited from the request being served
 //!    │ path       one spelling for rules and for the server, or 400
 //!    │ route      authority → plan → rule; the plan is loaded here, once
+//!    │ filter     headers that the rule changes; callers that it sends elsewhere
 //!    │ observe    (nothing yet: route metrics, taps)
 //!    │ deadline   the rule's limit, capped by what the caller still waits
 //!    │ retry      another try where it is safe, asked for and paid for
 //!    │ split      the rule's weights → backend
+//!    │ filter     headers that the backend changes
 //!    │ balance    the backend's endpoints → the less loaded of two
 //!    ▼ endpoint   metrics, connection, mutual TLS with exactly that endpoint
 //! ```
@@ -36,6 +38,7 @@ use crate::layers::balance::{Balance, BalanceLayer};
 use crate::layers::canonical_path::{CanonicalPath, CanonicalPathLayer};
 use crate::layers::context::{ContextLayer, Inherit};
 use crate::layers::endpoint::Endpoint;
+use crate::layers::filter::{Filter, FilterLayer};
 use crate::layers::retry::{Retry, RetryLayer, Series};
 use crate::layers::route::{Route, RouteLayer};
 use crate::layers::split::{Split, SplitLayer};
@@ -43,21 +46,26 @@ use crate::layers::timeout::{Timeout, TimeoutLayer};
 use crate::plans::Plans;
 
 /// The whole stack as a type: no box between its steps.
-pub(crate) type Outbound = Inherit<CanonicalPath<Route<Timeout<Retry<Split<Balance<Endpoint>>>>>>>;
+pub(crate) type Outbound =
+    Inherit<CanonicalPath<Route<Filter<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>>;
 
 /// Puts the stack together.
 pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>) -> Outbound {
     let context = ContextLayer;
     let path = CanonicalPathLayer;
     let route = RouteLayer::new(plans);
+    let of_rule = FilterLayer::of_rule();
     // A step that does nothing yet is the identity: it has a place and costs nothing.
     let observe = Identity::new();
     let deadline = TimeoutLayer::new(None);
     let retry = RetryLayer::new(series);
     let split = SplitLayer;
+    let of_backend = FilterLayer::of_backend();
     let balance = BalanceLayer;
     (
-        context, path, route, observe, deadline, retry, split, balance,
+        (context, path, route, of_rule),
+        (observe, deadline, retry),
+        (split, of_backend, balance),
     )
         .layer(Endpoint)
 }

@@ -13,6 +13,7 @@
 //! | [`identity`], [`name`], [`token`] | the words: who, which service, and the right to join |
 //! | [`manifest`] | what people write, read into a model or refused whole |
 //! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
+//! | [`filter`] | what is changed on the way, and where callers are sent instead |
 //! | [`authorize`] | whether a client may call, and by which object |
 //! | [`classify`] | what counts as a success |
 //! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
@@ -31,6 +32,7 @@ pub mod classify;
 pub mod deadline;
 pub mod draw;
 pub mod duration;
+pub mod filter;
 pub mod identity;
 pub mod manifest;
 pub mod name;

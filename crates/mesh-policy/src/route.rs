@@ -13,9 +13,11 @@ mod path;
 pub mod pattern;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
+use crate::filter::{Filters, InvalidFilter};
 use crate::name::ObjectRef;
 use crate::plan::outbound::{MatchPlan, PortPlan, RulePlan};
 use crate::plan::part::NotUnderstood;
@@ -44,8 +46,12 @@ pub struct Rule {
     pub index: usize,
     /// The rule's name, if it has one.
     pub name: Option<String>,
+    /// What is done on the way, whichever backend is chosen.
+    pub filters: Arc<Filters>,
     /// Where its requests go.
     pub split: Split,
+    /// What is done on the way to each backend, in the order of the split.
+    pub backend_filters: Vec<Arc<Filters>>,
     /// How long things may take.
     pub timeouts: Timeouts,
     /// What is tried again.
@@ -126,11 +132,15 @@ impl Table {
 
     fn add(&mut self, source: &ObjectRef, index: usize, plan: &RulePlan) -> Result<(), ClosedPort> {
         let rule = self.rules.len();
+        let backends = plan.backends.iter();
+        let backend_filters = backends.map(|one| Filters::compile(&one.filters).map(Arc::new));
         self.rules.push(Rule {
             source: source.clone(),
             index,
             name: plan.name.clone(),
+            filters: Arc::new(Filters::compile(&plan.filters)?),
             split: Split::from(plan.backends.as_slice()),
+            backend_filters: backend_filters.collect::<Result<_, _>>()?,
             timeouts: Timeouts::from(plan.timeouts),
             retry: RetryPolicy::from(plan.retry.as_ref()),
         });
@@ -208,6 +218,9 @@ pub enum ClosedPort {
         /// As it is written.
         value: String,
     },
+    /// A route does what no filter may do.
+    #[error("the plan filters in a way that cannot be: {0}")]
+    Filter(#[from] InvalidFilter),
     /// A route matches by a pattern that cannot be used.
     #[error("the plan matches by a pattern that cannot be used: {0}")]
     Pattern(#[from] InvalidPattern),

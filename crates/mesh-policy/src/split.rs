@@ -165,7 +165,11 @@ mod tests {
             message: "apply the Service gone.shop".into(),
         };
         let plans = [(1, service), (1, invalid)];
-        let plans = plans.map(|(weight, target)| BackendPlan { weight, target });
+        let plans = plans.map(|(weight, target)| BackendPlan {
+            weight,
+            target,
+            filters: Vec::new(),
+        });
         let split = Split::from(plans.as_slice());
         assert_eq!(shares(&split, 1_000), [500, 500]);
         let second = &split.backends()[1].target;

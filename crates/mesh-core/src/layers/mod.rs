@@ -12,6 +12,7 @@ pub mod canonical_path;
 pub mod context;
 pub mod deadline;
 pub mod endpoint;
+pub mod filter;
 pub mod inbound_context;
 pub mod inbound_observe;
 pub mod panic;

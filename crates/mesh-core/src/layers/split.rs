@@ -66,7 +66,7 @@ fn choose(call: &mut Call, draw: Draw) -> Result<(), NoBackend> {
     match (routes.backend(rule, place), &split.backends()[place].target) {
         (Some(backend), _) => {
             let backend = std::sync::Arc::clone(backend);
-            call.set_backend(backend);
+            call.set_backend(place, backend);
             Ok(())
         }
         (None, Target::Invalid { name, message, .. }) => Err(NoBackend::Invalid {

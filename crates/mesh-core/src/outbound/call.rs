@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mesh_policy::budget::Budget;
+use mesh_policy::filter::Filters;
 use mesh_policy::route::Rule;
-
 use tokio::time::Instant;
 
 use super::{DecidedRule, Trace};
@@ -19,6 +19,8 @@ pub(crate) struct Call {
     rule: usize,
     deadline: Option<Instant>,
     backend: Option<Arc<Backend>>,
+    /// Which place of the rule's split the backend has.
+    place: usize,
     endpoint: Option<InFlight>,
     trace: Option<Trace>,
     /// What pays for retries.
@@ -35,6 +37,7 @@ impl Call {
             rule,
             deadline: None,
             backend: None,
+            place: 0,
             endpoint: None,
             trace: None,
             budget,
@@ -113,10 +116,28 @@ impl Call {
         self.backend.as_ref()
     }
 
-    pub(crate) fn set_backend(&mut self, backend: Arc<Backend>) {
+    /// What the rule says is done on the way; `None` for nothing.
+    pub(crate) fn filters(&self) -> Option<&Arc<Filters>> {
+        let (routes, rule) = self.routes()?;
+        let filters = &routes.table.rules()[rule].filters;
+        (!filters.is_empty()).then_some(filters)
+    }
+
+    /// What the rule says is done on the way to the chosen backend; `None` for nothing.
+    pub(crate) fn backend_filters(&self) -> Option<&Arc<Filters>> {
+        self.backend.as_ref()?;
+        let (routes, rule) = self.routes()?;
+        let of_backends = &routes.table.rules()[rule].backend_filters;
+        let filters = of_backends.get(self.place)?;
+        (!filters.is_empty()).then_some(filters)
+    }
+
+    /// The backend at `place` of the rule's split is chosen.
+    pub(crate) fn set_backend(&mut self, place: usize, backend: Arc<Backend>) {
         if let Some(trace) = &self.trace {
             trace.note(|decided| decided.backend = Some(backend.port().clone()));
         }
+        self.place = place;
         self.backend = Some(backend);
     }
 

@@ -1,3 +1,4 @@
+mod filters;
 mod retries;
 mod series;
 
@@ -193,6 +194,7 @@ fn to(port: &str, weight: u32) -> BackendPlan {
     BackendPlan {
         weight,
         target: TargetPlan::Service(port.parse().unwrap()),
+        filters: Vec::new(),
     }
 }
 
@@ -288,6 +290,7 @@ async fn what_no_plan_takes_anywhere_has_its_cause() {
             vec![BackendPlan {
                 weight: 1,
                 target: gone,
+                filters: Vec::new(),
             }],
         ),
     ]);

@@ -132,6 +132,7 @@ fn route_plan(
     let rule = |rule: &RouteRule| RulePlan {
         name: rule.name.clone(),
         matches: rule.matches.clone(),
+        filters: rule.filters.clone(),
         backends: if rule.backends.is_empty() {
             vec![itself(parent.clone())]
         } else {
@@ -139,6 +140,7 @@ fn route_plan(
             let plan = |backend: &BackendRef| BackendPlan {
                 weight: backend.weight,
                 target: target(services, manifest, backend, &parent.service),
+                filters: backend.filters.clone(),
             };
             backends.map(plan).collect()
         },
@@ -156,6 +158,7 @@ const fn itself(parent: ServicePort) -> BackendPlan {
     BackendPlan {
         weight: 1,
         target: TargetPlan::Service(parent),
+        filters: Vec::new(),
     }
 }
 
@@ -219,10 +222,12 @@ fn split_plan(
             service: service.clone(),
             port: same.or_else(|| services.only_port(service)),
             weight: *weight,
+            filters: Vec::new(),
         };
         BackendPlan {
             weight: *weight,
             target: target(services, manifest, &backend, &split.service),
+            filters: Vec::new(),
         }
     };
     RoutePlan {

@@ -1,3 +1,4 @@
+mod filters;
 mod resilience;
 
 use std::collections::BTreeMap;

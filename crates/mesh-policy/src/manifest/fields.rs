@@ -162,13 +162,6 @@ impl<'a> At<'a> {
         Some(nodes.iter().enumerate().map(item).collect())
     }
 
-    /// Refuses a list that asks for something; an empty one asks for nothing.
-    pub(super) fn not_yet_unless_empty(&self, remedy: &str) {
-        if self.node.value != Value::List(Vec::new()) {
-            self.refuse::<()>("is not supported in this version", remedy);
-        }
-    }
-
     /// The fields of a map.
     pub(super) fn fields(&self) -> Fields<'a> {
         let entries = match &self.node.value {

@@ -1,5 +1,6 @@
 //! gateway.networking.k8s.io `HTTPRoute` on Services (GAMMA, GEP-1426).
 
+mod filters;
 mod limits;
 mod matches;
 
@@ -9,7 +10,7 @@ use super::fields::{At, Fields, each, repeated};
 use super::meta::Meta;
 use super::resilience::{self, Resilience};
 use crate::name::ServiceName;
-use crate::plan::outbound::MatchPlan;
+use crate::plan::outbound::{FilterPlan, MatchPlan};
 
 /// Gateway API's limits on lists.
 const MOST_PARENTS: usize = 32;
@@ -46,6 +47,8 @@ pub struct RouteRule {
     pub name: Option<String>,
     /// Any of these selects it; none at all selects everything.
     pub matches: Vec<MatchPlan>,
+    /// What is done on the way.
+    pub filters: Vec<FilterPlan>,
     /// Where requests go; empty means the service itself (GEP-1426).
     pub backends: Vec<BackendRef>,
     /// How long things may take.
@@ -63,6 +66,8 @@ pub struct BackendRef {
     pub port: Option<u16>,
     /// Its share over the sum of all.
     pub weight: u32,
+    /// What is done on the way to it.
+    pub filters: Vec<FilterPlan>,
 }
 
 pub(super) fn read(meta: &Meta, at: &At<'_>, metadata: &At<'_>) -> Option<HttpRoute> {
@@ -195,9 +200,7 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     let references = fields.take("backendRefs");
     let timeouts = fields.take("timeouts");
     let retry = fields.take("retry");
-    if let Some(filters) = fields.take("filters") {
-        filters.not_yet_unless_empty("leave it out");
-    }
+    let filters = fields.take("filters");
     fields.not_yet(&["sessionPersistence"]);
     fields.finish();
     let timeouts = match timeouts {
@@ -206,7 +209,18 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     };
     let retry = retry.map(|at| limits::retry(&at));
     let matches = each(&matches, matches::read);
+    let filters = filters.map_or(Some(Vec::new()), |at| {
+        filters::of_rule(&at, matches.as_deref())
+    });
+    let redirects = filters
+        .iter()
+        .flatten()
+        .any(|f| matches!(f, FilterPlan::Redirect(_)));
     let backends = match references {
+        Some(at) if redirects => at.refuse(
+            "stands beside a redirect, which sends nothing on",
+            "leave one of them out",
+        ),
         Some(at) => backends(meta, &at),
         None => Some(Vec::new()),
     };
@@ -216,6 +230,7 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
             None => None,
         },
         matches: matches?,
+        filters: filters?,
         backends: backends?,
         timeouts: timeouts?,
         retry: match retry {
@@ -255,9 +270,8 @@ fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {
         Some(at) => at.integer(0..=MOST_WEIGHT),
         None => Some(1),
     };
-    if let Some(filters) = fields.take("filters") {
-        filters.not_yet_unless_empty("leave it out");
-    }
+    let filters = fields.take("filters");
+    let filters = filters.map_or(Some(Vec::new()), |at| filters::of_backend(&at));
     fields.finish();
     let (service, port) = (service?, port?);
     if port.is_none() {
@@ -279,5 +293,6 @@ fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {
         service,
         port,
         weight: u32::try_from(weight?).ok()?,
+        filters: filters?,
     })
 }

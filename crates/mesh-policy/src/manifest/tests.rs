@@ -1,4 +1,5 @@
 mod any;
+mod filters;
 mod policies;
 mod resilience;
 mod routes;

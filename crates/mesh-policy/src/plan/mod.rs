@@ -14,6 +14,7 @@
 
 pub mod endpoint;
 pub mod enrol;
+mod filter;
 pub mod inbound;
 mod matching;
 pub mod outbound;
@@ -31,6 +32,7 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// cannot honour a feature; a part that requires anything else closes what it governs.
 pub const CAPABILITIES: &[&str] = &[
     "authorization/1",
+    "filters/1",
     "inbound/1",
     "query/1",
     "regex/1",

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::filter::{FilterPlan, HeaderEditPlan, HeaderValuePlan, PathEditPlan, RedirectPlan};
 pub use super::matching::{FieldPlan, MatchPlan, PathPlan, ValuePlan};
 use super::part::Part;
 pub use super::resilience::{BudgetPlan, RetryMethods, RetryPlan, StatusRange, TimeoutsPlan};
@@ -49,6 +50,9 @@ pub struct RulePlan {
     /// Any of these selects the rule; none at all selects everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<MatchPlan>,
+    /// What is done on the way, whichever backend is chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterPlan>,
     /// Where matching requests go, by weight.
     pub backends: Vec<BackendPlan>,
     /// How long things may take.
@@ -67,6 +71,7 @@ impl RoutePlan {
         let uses = |feature: fn(&RulePlan) -> bool| self.rules.iter().any(feature);
         let features = [
             ("route/1", true),
+            ("filters/1", uses(RulePlan::has_filters)),
             (
                 "query/1",
                 uses(|rule| rule.matches.iter().any(MatchPlan::has_query)),
@@ -87,6 +92,13 @@ impl RoutePlan {
     }
 }
 
+impl RulePlan {
+    fn has_filters(&self) -> bool {
+        let of_backends = self.backends.iter().any(|one| !one.filters.is_empty());
+        !self.filters.is_empty() || of_backends
+    }
+}
+
 /// One place a rule sends to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +107,9 @@ pub struct BackendPlan {
     pub weight: u32,
     /// Where that share goes.
     pub target: TargetPlan,
+    /// What is done on the way to this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<FilterPlan>,
 }
 
 /// A backend that can be called, or why it cannot.

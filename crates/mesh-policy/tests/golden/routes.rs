@@ -2,8 +2,9 @@
 
 use mesh_policy::name::ObjectRef;
 use mesh_policy::plan::outbound::{
-    BackendPlan, BudgetPlan, FieldPlan, MatchPlan, PathPlan, PortPlan, RetryMethods, RetryPlan,
-    RoutePlan, RulePlan, ServicePlan, StatusRange, TargetPlan, TimeoutsPlan, ValuePlan,
+    BackendPlan, BudgetPlan, FieldPlan, FilterPlan, HeaderEditPlan, HeaderValuePlan, MatchPlan,
+    PathEditPlan, PathPlan, PortPlan, RedirectPlan, RetryMethods, RetryPlan, RoutePlan, RulePlan,
+    ServicePlan, StatusRange, TargetPlan, TimeoutsPlan, ValuePlan,
 };
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::watch::Change;
@@ -27,10 +28,12 @@ fn canary_rule() -> RulePlan {
     RulePlan {
         name: Some("canary".into()),
         matches: vec![exact_get, prefix],
+        filters: Vec::new(),
         backends: vec![
             BackendPlan {
                 weight: 95,
                 target: TargetPlan::Service(port("api-stable.shop:80")),
+                filters: Vec::new(),
             },
             BackendPlan {
                 weight: 5,
@@ -39,6 +42,7 @@ fn canary_rule() -> RulePlan {
                     reason: "BackendNotFound".into(),
                     message: "apply the Service api-canary.shop".into(),
                 },
+                filters: Vec::new(),
             },
         ],
         timeouts: TimeoutsPlan {
@@ -61,6 +65,7 @@ fn the_routes_of_a_service_keep_their_form() {
             backends: vec![BackendPlan {
                 weight: 1,
                 target: TargetPlan::Service(port("api.shop:8080")),
+                filters: Vec::new(),
             }],
             ..RulePlan::default()
         }],
@@ -93,6 +98,7 @@ fn patient_rule() -> RulePlan {
         backends: vec![BackendPlan {
             weight: 1,
             target: TargetPlan::Service(port("api.shop:80")),
+            filters: Vec::new(),
         }],
         timeouts: TimeoutsPlan {
             request_ms: Some(1_500),
@@ -180,4 +186,49 @@ fn a_field_that_is_compared_with_nothing_or_with_two_closes_its_route() {
         let part: Part<RoutePlan> = serde_json::from_str(&json).unwrap();
         assert!(part.understood().is_err(), "{compared}");
     }
+}
+
+#[test]
+fn filters_keep_their_form_and_name_what_they_require() {
+    let pair = |name: &str, value: &str| HeaderValuePlan {
+        name: name.into(),
+        value: value.into(),
+    };
+    let edit = HeaderEditPlan {
+        set: vec![pair("x-env", "test")],
+        add: vec![pair("x-tag", "a"), pair("x-hop", "1")],
+        remove: vec!["x-debug".into()],
+    };
+    let changed = RulePlan {
+        filters: vec![FilterPlan::RequestHeaders(edit.clone())],
+        backends: vec![BackendPlan {
+            weight: 1,
+            target: TargetPlan::Service(port("api.shop:80")),
+            filters: vec![FilterPlan::ResponseHeaders(edit)],
+        }],
+        ..RulePlan::default()
+    };
+    let sent_away = |path, status| RulePlan {
+        filters: vec![FilterPlan::Redirect(RedirectPlan {
+            scheme: Some("https".into()),
+            host: Some("api.example".into()),
+            port: Some(8443),
+            path: Some(path),
+            status,
+        })],
+        ..RulePlan::default()
+    };
+    let start = PathEditPlan::Prefix {
+        from: "/v1".into(),
+        to: "/v2".into(),
+    };
+    let route = RoutePlan {
+        source: object("gateway.networking.k8s.io", "HTTPRoute", "api"),
+        rules: vec![
+            changed,
+            sent_away(PathEditPlan::Full("/".into()), 302),
+            sent_away(start, 308),
+        ],
+    };
+    agree(&route.into_part(), include_str!("route-filters.json"));
 }

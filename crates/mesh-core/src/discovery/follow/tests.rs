@@ -74,6 +74,7 @@ fn plan(backends: &[&str]) -> Change {
     let backends = backends.iter().map(|port| BackendPlan {
         weight: 1,
         target: TargetPlan::Service(port.parse().unwrap()),
+        filters: Vec::new(),
     });
     let route = RoutePlan {
         source: ObjectRef::builtin("test"),

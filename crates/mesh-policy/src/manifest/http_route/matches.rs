@@ -10,7 +10,7 @@ use crate::route::pattern::Pattern;
 const MOST_HEADERS: usize = 16;
 const MOST_QUERY: usize = 16;
 const MOST_QUERY_VALUE_BYTES: usize = 1_024;
-const MOST_PATH_BYTES: usize = 1_024;
+pub(super) const MOST_PATH_BYTES: usize = 1_024;
 const MOST_NAME_BYTES: usize = 256;
 const MOST_HEADER_VALUE_BYTES: usize = 4_096;
 

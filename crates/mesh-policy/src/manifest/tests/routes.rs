@@ -77,10 +77,6 @@ fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
             "80: spec.rules[0].name: \"a_b\" is no name, write lower-case letters, digits and inner '-'",
         ),
         (
-            "{ filters: [{ type: RequestMirror }] }",
-            "83: spec.rules[0].filters: is not supported in this version, leave it out",
-        ),
-        (
             "{ timeouts: { request: 1s, backendRequest: 1001ms } }",
             "115: spec.rules[0].timeouts.backendRequest: allows one try longer than the whole request, which has 1s, write at most as much, or a longer request",
         ),
@@ -101,10 +97,6 @@ fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
         (
             "{ timeouts: { request: 10 } }",
             "95: spec.rules[0].timeouts.request: is a number, not text, put it in quotes",
-        ),
-        (
-            "{ backendRefs: [{ name: a, port: 1, filters: [{}] }] }",
-            "117: spec.rules[0].backendRefs[0].filters: is not supported in this version, leave it out",
         ),
         (
             "{ backendRefs: [{ name: a, port: 1, kind: Foo }] }",
