@@ -44,21 +44,20 @@ impl Case {
             return Arc::clone(ruling);
         }
         let ruling = Arc::new(self.docket.rule(Arc::clone(&policy), &self.peer));
-        let denied = ruling.denies();
-        self.turn(last.as_ref().is_some_and(|last| !last.denies()), denied);
+        self.turn(last.as_ref().is_some_and(|last| last.allows()), &ruling);
         if self.peer.identity().is_none() {
-            self.doubt(denied);
+            self.doubt(ruling.denies());
         }
         self.last.store(Some(Arc::clone(&ruling)));
         ruling
     }
 
     /// Notes that a client which `was_let_in` is not any more, or is again.
-    fn turn(&self, was_let_in: bool, denied: bool) {
+    fn turn(&self, was_let_in: bool, ruling: &Ruling) {
         let mut turned = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
-        if !denied {
+        if ruling.allows() {
             *turned = None;
-        } else if was_let_in {
+        } else if was_let_in && ruling.refuses() {
             *turned = Some(Instant::now());
         }
     }

@@ -65,9 +65,20 @@ impl Ruling {
         Arc::ptr_eq(&self.policy, policy)
     }
 
+    /// Whether the client is let in.
+    pub(super) fn allows(&self) -> bool {
+        self.verdict.is_ok()
+    }
+
     /// Whether an understood policy refuses the client.
     pub(super) fn denies(&self) -> bool {
         matches!(self.verdict, Err(Refused::Denied { .. }))
+    }
+
+    /// Whether a policy refuses the client, be it because nobody here understands it.
+    pub(super) fn refuses(&self) -> bool {
+        let closed = matches!(self.verdict, Err(Refused::Closed { .. }));
+        closed || self.denies()
     }
 
     /// How long a request body may be silent, where `default` is the process's own limit.
@@ -145,12 +156,14 @@ impl Docket {
         }
         let recorder = self.metrics.recorder();
         let decided = match verdict {
-            Ok(_) => "inbound_http_authz_allow_total",
-            Err(_) => "inbound_http_authz_deny_total",
+            Ok(_) => Some("inbound_http_authz_allow_total"),
+            Err(Refused::Denied { .. }) => Some("inbound_http_authz_deny_total"),
+            // A listener without a policy that it understands has decided nothing.
+            Err(_) => None,
         };
         let register = |key: &Vec<Label>| Series {
             requests: Arc::new(requests(recorder, key.clone(), (policy, peer))),
-            decided: recorder.counter(decided, key.clone()),
+            decided: decided.map_or_else(Counter::noop, |name| recorder.counter(name, key.clone())),
         };
         if series.len() >= 2 * MAX_SERIES && !series.contains_key(&key) {
             // Policies came and went; the recorder keeps the counts, only handles are made anew.

@@ -77,7 +77,8 @@ fn errno(error: &io::Error) -> &'static str {
         io::ErrorKind::NotConnected => "ENOTCONN",
         io::ErrorKind::HostUnreachable => "EHOSTUNREACH",
         io::ErrorKind::NetworkUnreachable => "ENETUNREACH",
-        io::ErrorKind::UnexpectedEof => "UNEXPECTED_EOF",
+        // Many clients close the socket without TLS's goodbye: no errno, and no fault.
+        io::ErrorKind::UnexpectedEof => "",
         _ => "OTHER",
     }
 }

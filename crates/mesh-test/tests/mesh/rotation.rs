@@ -40,7 +40,7 @@ fn renewals(mesh: &mesh_core::Mesh) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn t20_t22_renewals_lose_no_request_and_break_no_stream() {
+async fn t20_renewals_lose_no_request_and_break_no_stream() {
     let mesh = TestMesh::start_with(|config| config.leaf_ttl = LEAF)
         .await
         .expect("a mesh");

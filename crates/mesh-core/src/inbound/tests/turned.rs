@@ -66,3 +66,31 @@ async fn z03_a_stream_goes_on_while_policy_allows_it_again_in_time() {
     house.govern(vec![ClientPlan::Anyone]);
     assert!(goes_on(stream).await > Duration::from_secs(60));
 }
+
+#[tokio::test(start_paused = true)]
+async fn z03_a_stream_ends_too_when_its_policy_is_no_longer_understood() {
+    let house = House::serve(ticking());
+    house.govern(vec![ClientPlan::Anyone]);
+    let mut client = house.http2().await;
+    let request = get("/").body(Body::empty()).expect("a request");
+    let stream = client.send_request(request).await.expect("an answer");
+    house.policy.store(Arc::new(Policy::Closed {
+        why: "of tomorrow".into(),
+    }));
+    let went_on = goes_on(stream).await.as_millis();
+    assert!(
+        (4_000..=6_700).contains(&went_on),
+        "it ended after {went_on} ms"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_without_a_policy_counts_no_denials() {
+    let house = House::serve(ticking());
+    let mut client = house.http1().await;
+    let request = get("/").body(Body::empty()).expect("a request");
+    let answer = client.send_request(request).await.expect("an answer");
+    assert_eq!(answer.status(), 503);
+    let text = house.recorder.render();
+    assert!(!text.contains("inbound_http_authz_deny_total{"), "{text}");
+}

@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use super::super::fields::{At, Fields, cut, each, repeated};
+use crate::path::canonical;
 use crate::plan::outbound::{FieldPlan, MatchPlan, PathPlan, ValuePlan};
 use crate::route::pattern::Pattern;
 
@@ -140,7 +141,18 @@ fn path_text(at: &At<'_>) -> Option<String> {
             "write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
         );
     }
-    Some(path.to_owned())
+    // Requests are compared in one spelling: a rule in another would never match.
+    match canonical(path) {
+        Ok(same) if same == path => Some(path.to_owned()),
+        Ok(spelled) => at.refuse(
+            format!(
+                "{:?} is a spelling that no request has by the time it is compared",
+                cut(path)
+            ),
+            format!("write {spelled:?}"),
+        ),
+        Err(error) => at.refuse(error, "requests with such a path are answered 400"),
+    }
 }
 
 /// A field's name, where it can be one, its comparison and its value.

@@ -131,6 +131,14 @@ fn a_rule_that_cannot_be_meant_or_honoured_is_refused() {
             "101: spec.rules[0].matches[0].path.value: \"/a//b\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
         ),
         (
+            "{ matches: [{ path: { value: /%61b } }] }",
+            "101: spec.rules[0].matches[0].path.value: \"/%61b\" is a spelling that no request has by the time it is compared, write \"/ab\"",
+        ),
+        (
+            "{ matches: [{ path: { value: /a%zz } }] }",
+            "101: spec.rules[0].matches[0].path.value: the path has a '%' that no two hexadecimal digits follow: write %25 for the sign itself, requests with such a path are answered 400",
+        ),
+        (
             "{ matches: [{ path: { value: /a?b=c } }] }",
             "101: spec.rules[0].matches[0].path.value: \"/a?b=c\" is a path that no request has, write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
         ),
