@@ -115,6 +115,61 @@ async fn rules_match_by_path_method_and_header_and_else_answer_404() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn patterns_and_parameters_match_and_filters_change_what_passes() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let (v1, v2) = (Handled::default(), Handled::default());
+    let mut served = Vec::new();
+    for (name, handled) in [("v1", &v1), ("v2", &v2)] {
+        let app = named(name, handled);
+        let address = format!("{name}.shop");
+        served.push(mesh.serve("shop/api", &address, app).await.expect(name));
+    }
+    mesh.apply(SERVICES).await.expect("services");
+    mesh.apply(&route(
+        "  - matches:
+    - path: { type: RegularExpression, value: '/orders/[0-9]+' }
+    backendRefs:
+    - name: v1
+      port: 80
+      filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: X-Backend, value: v1 }] } }]
+  - matches:
+    - queryParams: [{ name: version, value: '2' }]
+    backendRefs: [{ name: v2, port: 80 }]
+  - matches:
+    - path: { value: /old }
+    filters:
+    - type: RequestRedirect
+      requestRedirect: { statusCode: 301, path: { type: ReplacePrefixMatch, replacePrefixMatch: /orders } }
+",
+    ))
+    .await
+    .expect("a route");
+    let web = mesh.join("shop/web").await.expect("web joins");
+    let ask = async |path: &str| {
+        let request = Request::get(format!("http://api.shop{path}")).body(Body::empty());
+        let Ok(response) = web.client().send(request.expect("a valid request")).await;
+        let header = |name| {
+            let value: Option<&http::HeaderValue> = response.headers().get(name);
+            value.map(|value| value.to_str().expect("text").to_owned())
+        };
+        let said = [header("x-backend"), header("location")];
+        (crate::read(response).await, said)
+    };
+    let v1 = Some("v1".to_owned());
+    let ((status, text), said) = ask("/orders/7").await;
+    assert!(status == 200 && text.starts_with("v1"), "{text}");
+    assert_eq!(said, [v1, None]);
+    let ((status, text), said) = ask("/orders/seven?a=b&version=2").await;
+    assert!(status == 200 && text.starts_with("v2"), "{text}");
+    assert_eq!(said, [None, None]);
+    let ((status, _), said) = ask("/old/7?x=y").await;
+    assert_eq!(status, 301);
+    let location = Some("http://api.shop/orders/7?x=y".to_owned());
+    assert_eq!(said, [None, location]);
+    assert_eq!(ask("/orders/7/8").await.0.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_traffic_split_divides_and_gives_way_to_a_route() {
     let mesh = TestMesh::start().await.expect("a mesh");
     let (old, new) = (Handled::default(), Handled::default());

@@ -1,7 +1,7 @@
 //! Filters of rules and backends, through the whole stack.
 
 use mesh_policy::plan::outbound::{
-    FilterPlan, HeaderEditPlan, HeaderValuePlan, PathEditPlan, RedirectPlan,
+    FilterPlan, HeaderEditPlan, HeaderValuePlan, PathEditPlan, RedirectPlan, RetryPlan, StatusRange,
 };
 
 use super::*;
@@ -54,6 +54,41 @@ async fn headers_are_changed_by_the_rule_and_by_the_chosen_backend_alone() {
     assert_eq!(headers["x-rule"], "request");
     assert_eq!(headers["x-backend"], "one");
     assert!(other.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_try_begins_with_what_the_caller_and_the_rule_made_of_the_request() {
+    let mut world = World::new();
+    let bad = memory("bad", Behaviour::Fails);
+    world.serve("api.shop:80", std::slice::from_ref(&bad));
+    let add = |name: &str| {
+        let HeaderEditPlan { set, .. } = set(name, "1");
+        FilterPlan::RequestHeaders(HeaderEditPlan {
+            add: set,
+            ..HeaderEditPlan::default()
+        })
+    };
+    world.plan(vec![RulePlan {
+        filters: vec![add("x-rule")],
+        retry: Some(RetryPlan {
+            attempts: 2,
+            codes: vec![StatusRange { from: 500, to: 500 }],
+            ..RetryPlan::default()
+        }),
+        ..rule(vec![BackendPlan {
+            filters: vec![add("x-backend")],
+            ..to("api.shop:80", 1)
+        }])
+    }]);
+    let answer = world.get("http://api.shop/").await.expect("it answers");
+    assert_eq!(answer.status(), 500);
+    let seen = bad.seen.lock().unwrap();
+    assert_eq!(seen.len(), 3);
+    for (_, headers) in seen.iter() {
+        for name in ["x-rule", "x-backend"] {
+            assert_eq!(headers.get_all(name).iter().count(), 1, "{name}");
+        }
+    }
 }
 
 #[tokio::test]
