@@ -4,6 +4,7 @@
 //! a token, policy is the YAML beside this file applied through the admin API, and the numbers are
 //! read from `web`'s own `/metrics`.
 
+mod api;
 mod load;
 mod numbers;
 mod policy;
@@ -75,9 +76,10 @@ async fn main() -> Result<(), BoxError> {
             _ = frames.tick(), if !options.json => {
                 let total = numbers::scrape(world.web_metrics()).await?;
                 let recent = total
+                    .backends
                     .iter()
                     .map(|(name, now)| {
-                        let earlier = before.get(name).cloned().unwrap_or_default();
+                        let earlier = before.backends.get(name).cloned().unwrap_or_default();
                         (name.clone(), now.since(&earlier))
                     })
                     .collect();

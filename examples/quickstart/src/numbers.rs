@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use mesh_core::BoxError;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -60,8 +61,28 @@ impl Backend {
     }
 }
 
-/// Scrapes `admin` and sums what it says of each backend.
-pub async fn scrape(admin: SocketAddr) -> Result<BTreeMap<String, Backend>, BoxError> {
+/// What became of tries beyond the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Retries {
+    /// Requests that were sent again.
+    pub sent: u64,
+    /// Those that had a response in the end.
+    pub succeeded: u64,
+    /// Those that the budget did not pay for.
+    pub refused_by_budget: u64,
+}
+
+/// All that `web` says of its calls.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    /// By backend.
+    pub backends: BTreeMap<String, Backend>,
+    /// Of all of them.
+    pub retries: Retries,
+}
+
+/// Scrapes `admin` and sums what it says.
+pub async fn scrape(admin: SocketAddr) -> Result<Numbers, BoxError> {
     let mut stream = TcpStream::connect(admin).await?;
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
@@ -71,8 +92,8 @@ pub async fn scrape(admin: SocketAddr) -> Result<BTreeMap<String, Backend>, BoxE
     Ok(read(&text))
 }
 
-fn read(exposition: &str) -> BTreeMap<String, Backend> {
-    let mut backends: BTreeMap<String, Backend> = BTreeMap::new();
+fn read(exposition: &str) -> Numbers {
+    let mut numbers = Numbers::default();
     for line in exposition.lines() {
         let Some((series, value)) = line.rsplit_once(' ') else {
             continue;
@@ -84,14 +105,32 @@ fn read(exposition: &str) -> BTreeMap<String, Backend> {
             let (_, rest) = labels.split_once(&format!("{wanted}=\""))?;
             rest.split('"').next()
         };
-        let (Some("outbound"), Some(service), Ok(value)) = (
-            label("direction"),
-            label("dst_service"),
-            value.parse::<f64>(),
-        ) else {
+        let Ok(value) = value.parse::<f64>() else {
             continue;
         };
-        let backend = backends.entry(service.to_owned()).or_default();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counters are whole numbers from 0 up"
+        )]
+        match name {
+            "outbound_http_route_retry_requests_total" => numbers.retries.sent += value as u64,
+            "outbound_http_route_retry_successes_total" => {
+                numbers.retries.succeeded += value as u64
+            }
+            "mesh_outbound_not_retried_total" if label("reason") == Some("budget") => {
+                numbers.retries.refused_by_budget += value as u64;
+            }
+            _ => {}
+        }
+        // A try that no server took has no status: it is a retry, and no answer of the backend.
+        let answered = name != "response_total" || label("status_code") != Some("");
+        let (Some("outbound"), Some(service), true) =
+            (label("direction"), label("dst_service"), answered)
+        else {
+            continue;
+        };
+        let backend = numbers.backends.entry(service.to_owned()).or_default();
         match name {
             "response_total" => {
                 backend.answered += value;
@@ -111,7 +150,7 @@ fn read(exposition: &str) -> BTreeMap<String, Backend> {
             _ => {}
         }
     }
-    backends
+    numbers
 }
 
 #[cfg(test)]
@@ -122,6 +161,11 @@ mod tests {
 # TYPE response_total counter
 response_total{direction="outbound",dst_service="api",classification="success",tls="true"} 3
 response_total{direction="outbound",dst_service="api",classification="failure",tls="no_identity"} 1
+response_total{direction="outbound",dst_service="api",status_code="",classification="failure",tls="true"} 7
+outbound_http_route_retry_requests_total{authority="api"} 7
+outbound_http_route_retry_successes_total{authority="api"} 6
+mesh_outbound_not_retried_total{reason="budget"} 1
+mesh_outbound_not_retried_total{reason="method"} 2
 response_total{direction="inbound",classification="success",tls="true"} 9
 response_latency_ms_bucket{direction="outbound",dst_service="api",le="1"} 2
 response_latency_ms_bucket{direction="outbound",dst_service="api",le="2"} 4
@@ -130,8 +174,14 @@ response_latency_ms_bucket{direction="outbound",dst_service="api",le="+Inf"} 4
 
     #[test]
     fn a_backend_is_the_sum_of_its_series() {
-        let backends = read(TEXT);
+        let Numbers { backends, retries } = read(TEXT);
         assert_eq!(backends.len(), 1);
+        let expected = Retries {
+            sent: 7,
+            succeeded: 6,
+            refused_by_budget: 1,
+        };
+        assert_eq!(retries, expected);
         let api = &backends["api"];
         assert!((api.answered - 4.0).abs() < 1e-9);
         assert!((api.succeeded - 3.0).abs() < 1e-9);
@@ -140,7 +190,7 @@ response_latency_ms_bucket{direction="outbound",dst_service="api",le="+Inf"} 4
 
     #[test]
     fn quantiles_lie_within_their_bucket() {
-        let api = &read(TEXT)["api"];
+        let api = &read(TEXT).backends["api"];
         assert!((api.quantile(0.5) - 1.0).abs() < 1e-9);
         assert!((api.quantile(0.75) - 1.5).abs() < 1e-9);
         assert!((Backend::default().quantile(0.5)).abs() < 1e-9);

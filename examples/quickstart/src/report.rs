@@ -10,7 +10,7 @@ use mesh_core::BoxError;
 use serde::Serialize;
 
 use crate::load::Sums;
-use crate::numbers::{self, Backend};
+use crate::numbers::{self, Backend, Numbers, Retries};
 use crate::world::World;
 
 /// All that a run showed.
@@ -22,7 +22,7 @@ pub struct Report {
     pub requests: u64,
     /// Share of them that succeeded.
     pub success_rate: f64,
-    /// Retries of `web`; there are none in this version.
+    /// Retries of `web`.
     pub retries: Retries,
     /// Calls of the intruder.
     pub denied: Denied,
@@ -37,7 +37,7 @@ pub struct Report {
 impl Report {
     /// Sums a run of `length` up.
     pub async fn new(world: &World, sums: &Sums, length: Duration) -> Result<Self, BoxError> {
-        let backends = numbers::scrape(world.web_metrics()).await?;
+        let Numbers { backends, retries } = numbers::scrape(world.web_metrics()).await?;
         let answered: f64 = backends.values().map(|backend| backend.answered).sum();
         let requests = sums.requests.load(Ordering::Relaxed);
         let succeeded = sums.succeeded.load(Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Report {
             duration_seconds: length.as_secs_f64(),
             requests,
             success_rate: share(succeeded, requests),
-            retries: Retries::default(),
+            retries,
             denied: Denied::new(world, sums),
             backends: backends
                 .iter()
@@ -71,14 +71,6 @@ fn share(part: u64, whole: u64) -> f64 {
     } else {
         0.0
     }
-}
-
-/// Retries by their fate.
-#[derive(Debug, Default, Serialize)]
-pub struct Retries {
-    sent: u64,
-    succeeded: u64,
-    refused_by_budget: u64,
 }
 
 /// What the intruder met.

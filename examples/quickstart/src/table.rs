@@ -7,12 +7,12 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
-use crate::numbers::Backend;
+use crate::numbers::{Backend, Numbers};
 
 /// One frame of the table.
 pub struct Frame<'a> {
     /// Since the start, by backend.
-    pub total: &'a BTreeMap<String, Backend>,
+    pub total: &'a Numbers,
     /// In the last interval, by backend.
     pub recent: &'a BTreeMap<String, Backend>,
     /// How long the interval was.
@@ -43,9 +43,10 @@ fn text(frame: &Frame<'_>) -> Table {
     for column in table.column_iter_mut().skip(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let answered: f64 = frame.total.values().map(|backend| backend.answered).sum();
+    let backends = &frame.total.backends;
+    let answered: f64 = backends.values().map(|backend| backend.answered).sum();
     for (name, recent) in frame.recent {
-        let whole = &frame.total[name];
+        let whole = &backends[name];
         table.add_row([
             "web".to_owned(),
             "api.shop".to_owned(),
@@ -57,15 +58,23 @@ fn text(frame: &Frame<'_>) -> Table {
             milliseconds(recent, 0.95),
             milliseconds(recent, 0.99),
             percent(recent.over_mtls, recent.answered),
-            "0".to_owned(),
+            "-".to_owned(),
             "0".to_owned(),
         ]);
     }
-    let mut row = vec!["intruder".to_owned(), "api.shop".to_owned()];
-    row.extend(std::iter::repeat_n("-".to_owned(), 9));
-    row.push(frame.denied.to_string());
-    table.add_row(row);
+    // Retries are of the service: each draws its backend anew.
+    let retries = frame.total.retries.sent.to_string();
+    table.add_row(of_service("web", retries, "0".to_owned()));
+    let denied = frame.denied.to_string();
+    table.add_row(of_service("intruder", "-".to_owned(), denied));
     table
+}
+
+fn of_service(from: &str, retries: String, denied: String) -> Vec<String> {
+    let mut row = vec![from.to_owned(), "api.shop".to_owned()];
+    row.extend(std::iter::repeat_n("-".to_owned(), 8));
+    row.extend([retries, denied]);
+    row
 }
 
 fn percent(part: f64, whole: f64) -> String {

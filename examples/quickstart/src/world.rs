@@ -1,37 +1,24 @@
 //! Who there is: discovery, `web`, the api's four instances, and an intruder.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
 use mesh_core::config::{Shutdown, TokenSource};
-use mesh_core::{BoxError, Client, Config, Mesh, Peer};
+use mesh_core::{BoxError, Client, Config, Mesh};
 use mesh_discovery::Server;
 use mesh_discovery::client::{Client as Admin, Manifests};
 use mesh_discovery::wire::TokenRequest;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::api::{Api, Seen, app};
 use crate::policy::{self, Split, Weights};
-use crate::report::Tls;
 
 /// How many endpoints stand behind `api-stable`.
 const STABLE_ENDPOINTS: usize = 3;
 /// How long the demo waits for its own parts to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-
-/// What the handlers of the api have seen.
-#[derive(Debug, Default)]
-pub struct Seen {
-    /// Requests of the intruder that reached a handler; policy should leave this at 0.
-    pub intrusions: AtomicU64,
-    /// What a connection of `web` had agreed on.
-    pub tls: OnceLock<Tls>,
-}
 
 /// Everything that runs.
 pub struct World {
@@ -91,7 +78,7 @@ impl World {
             Some((service, instance)),
         )
         .await?;
-        let app = Router::new().fallback(answer).with_state(Api {
+        let app = app(Api {
             seen: self.seen.clone(),
             errors,
         });
@@ -205,30 +192,4 @@ async fn join(
         ..Config::default()
     };
     Ok(Mesh::join(config).await?)
-}
-
-#[derive(Clone)]
-struct Api {
-    seen: Arc<Seen>,
-    errors: f64,
-}
-
-/// The api's one handler.
-async fn answer(State(api): State<Api>, peer: Peer) -> (StatusCode, &'static str) {
-    let caller = peer.identity().and_then(|identity| identity.workload());
-    if caller == Some(("shop", "intruder")) {
-        api.seen.intrusions.fetch_add(1, Ordering::Relaxed);
-    }
-    if let Some(tls) = peer.tls() {
-        api.seen.tls.get_or_init(|| Tls {
-            version: tls.version.to_string(),
-            suite: tls.suite.to_string(),
-            group: tls.group.to_string(),
-        });
-    }
-    if fastrand::f64() < api.errors {
-        (StatusCode::INTERNAL_SERVER_ERROR, "the canary coughs\n")
-    } else {
-        (StatusCode::OK, "hello from the api\n")
-    }
 }
