@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/ready` and `/live` in plain HTTP, and nothing that changes anything.
+//! The admin port: `/metrics`, `/v1/prometheus-targets`, `/ready` and `/live` in plain HTTP, and nothing that changes anything.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::server::Shared;
+use crate::targets;
 
 /// Connections at a time: a scraper, a prober and a person.
 const MAX_CONNECTIONS: usize = 64;
@@ -72,6 +73,7 @@ async fn connection(router: Router, stream: TcpStream) {
 fn router(shared: Shared) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/v1/prometheus-targets", get(targets::for_anyone))
         .route("/ready", get(ready))
         .route("/live", get(|| async { "live\n" }))
         .layer(middleware::from_fn(check_host))

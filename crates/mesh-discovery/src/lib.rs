@@ -38,6 +38,7 @@ pub mod server;
 mod stat;
 mod statistics;
 pub mod store;
+mod targets;
 mod watch;
 pub mod wire;
 pub mod worlds;

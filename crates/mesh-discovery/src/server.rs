@@ -31,7 +31,7 @@ use crate::store::{SharedStore, memory::Memory};
 use crate::watch::{self as watches, Sessions};
 use crate::wire::{Applied, TokenRequest};
 use crate::worlds::{self, Reader, Unreadable, Worlds};
-use crate::{access, admin, api, identity, registry, report, stat};
+use crate::{access, admin, api, identity, registry, report, stat, targets};
 
 /// How often what nobody can use any more is removed from the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -249,6 +249,7 @@ fn router(shared: &Shared) -> Router {
         .merge(registry::routes())
         .merge(report::routes())
         .merge(stat::routes())
+        .merge(targets::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
         .merge(api::router(shared.objects.clone()))

@@ -26,6 +26,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct TestMesh {
     discovery: Option<Server>,
     url: String,
+    admin_url: String,
     admin: Client,
     folder: tempfile::TempDir,
 }
@@ -60,6 +61,7 @@ impl TestMesh {
         let kubeconfig = std::fs::read_to_string(discovery.kubeconfig_path())?;
         Ok(Self {
             url: format!("https://{}", discovery.address()),
+            admin_url: format!("http://{}", discovery.admin_address()),
             admin: Client::from_kubeconfig(&kubeconfig)?,
             discovery: Some(discovery),
             folder,
@@ -70,6 +72,12 @@ impl TestMesh {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Discovery's admin port, in plain HTTP.
+    #[must_use]
+    pub fn admin_url(&self) -> &str {
+        &self.admin_url
     }
 
     /// The administrator's client.

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::mesh::JoinError;
 use crate::plans::{Outfit, Plans};
 use crate::telemetry::identity::IdentityMetrics;
-use crate::telemetry::{Recorder, Workload};
+use crate::telemetry::{self, Recorder, Workload};
 
 /// What the control thread is started with.
 #[derive(Debug)]
@@ -207,13 +207,22 @@ fn equip(
         workload: Arc::clone(&workload),
     };
     let follower = Follower::new(Arc::clone(&plans), Arc::clone(&served), outfit);
+    telemetry::started(&setup.recorder, &workload);
+    let reached_by = config
+        .advertise
+        .unwrap_or_else(|| way_out(&config.discovery));
+    // Where it listens on any address, others need one of them.
+    let told = admin.map(|admin| match admin.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(reached_by, admin.port()),
+        _ => admin,
+    });
     let process = Process {
         workload: workload.deployment.clone(),
         instance: workload.pod.clone(),
         labels: config.labels.clone(),
         zone: config.zone.clone(),
         weight: config.weight,
-        admin: admin.map(|address| address.to_string()),
+        admin: told.map(|address| address.to_string()),
     };
     let bearings = Bearings {
         process: Arc::new(process),
@@ -231,9 +240,7 @@ fn equip(
         served,
         status,
         admin,
-        reached_by: config
-            .advertise
-            .unwrap_or_else(|| way_out(&config.discovery)),
+        reached_by,
     };
     Ok((joined, bearings))
 }

@@ -75,6 +75,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
 pub(super) const GAUGES: &[(&str, &str)] = &[
     ("tcp_open_connections", "Connections that are open."),
     (
+        "process_start_time_seconds",
+        "When the process joined, in seconds since the Unix epoch.",
+    ),
+    (
         "mesh_cert_expiry_seconds",
         "Seconds until the process's certificate ends; negative after its end.",
     ),

@@ -21,11 +21,13 @@ pub mod inbound;
 mod ledger;
 mod observation;
 pub mod outbound;
+mod process;
 mod recorder;
 mod requests;
 pub mod tcp;
 
 pub(crate) use ledger::FlowCounts;
 pub use observation::{Observation, Observed};
+pub(crate) use process::started;
 pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};
 pub use requests::{Outcome, RequestMetrics};

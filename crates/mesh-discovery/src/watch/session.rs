@@ -17,6 +17,7 @@ use crate::compile::Workload;
 use crate::metrics::Metrics;
 use crate::refused::Refused;
 use crate::store::{LeaseId, SharedStore, Unavailable};
+use crate::targets::Target;
 
 /// Watches of one server.
 const MAX_WATCHES: usize = 10_000;
@@ -31,6 +32,7 @@ pub(crate) struct Session {
     id: String,
     identity: Identity,
     labels: BTreeMap<String, String>,
+    target: Option<Target>,
     lease: LeaseId,
     wanted: Mutex<Wanted>,
     changed: Notify,
@@ -171,7 +173,15 @@ impl Sessions {
         request: WatchRequest,
     ) -> Result<Open, Refused> {
         self.check_room(identity)?;
+        let namespace = identity.workload().map_or("", |(namespace, _)| namespace);
+        let names = [
+            ("__meta_mesh_namespace", namespace),
+            ("__meta_mesh_deployment", &request.workload),
+            ("__meta_mesh_pod", &request.instance),
+        ];
+        let admin = request.admin.as_deref();
         let session = Session {
+            target: admin.and_then(|admin| Target::new(admin, names)),
             id: format!("{:032x}", fastrand::u128(..)),
             identity: identity.clone(),
             labels: request.labels,
@@ -218,6 +228,13 @@ impl Sessions {
             found.filter(|session| session.identity == *identity && lock(&session.ended).is_none());
         // Whose it is and whether it exists is nobody else's business.
         own.ok_or_else(unknown_watch)
+    }
+
+    /// The admin ports of the processes whose watches are open.
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        let all = lock(&self.all);
+        let open = all.values().filter(|s| lock(&s.ended).is_none());
+        open.filter_map(|session| session.target.clone()).collect()
     }
 
     /// The watches that ended at least `grace` ago.

@@ -9,6 +9,7 @@ mod identity;
 mod load;
 mod openssl;
 mod operations;
+mod prometheus;
 mod raw;
 mod rotation;
 mod routing;
