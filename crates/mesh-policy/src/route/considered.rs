@@ -38,7 +38,9 @@ pub(super) enum Condition<'a> {
     Path(&'a PathMatch),
     Method(&'a Method),
     Header(&'a HeaderMatch),
+    HeaderMissing(&'a HeaderMatch),
     Query(&'a QueryMatch),
+    QueryMissing(&'a QueryMatch),
 }
 
 impl Table {
@@ -50,9 +52,27 @@ impl Table {
         others
             .map(|entry| Considered {
                 found: entry.found,
-                why_not: entry.miss(facts).map_or(WhyNot::Outranked, WhyNot::Missed),
+                why_not: match entry.miss(facts) {
+                    Some(miss) => WhyNot::Missed(miss.told_apart(facts)),
+                    None => WhyNot::Outranked,
+                },
             })
             .collect()
+    }
+}
+
+impl Miss<'_> {
+    /// Missing and different are one to the request and two to people: only they pay for the look.
+    fn told_apart(self, facts: &Facts<'_>) -> Self {
+        match self.0 {
+            Condition::Header(header) if !header.is_in(facts.headers) => {
+                Self(Condition::HeaderMissing(header))
+            }
+            Condition::Query(query) if !query.is_in(facts.query) => {
+                Self(Condition::QueryMissing(query))
+            }
+            other => Self(other),
+        }
     }
 }
 
@@ -71,6 +91,12 @@ impl fmt::Display for Miss<'_> {
             Condition::Path(path) => write!(f, "the path {path}"),
             Condition::Method(method) => write!(f, "the method is not {method}"),
             Condition::Header(header) => write!(f, "the header {header}"),
+            Condition::HeaderMissing(header) => {
+                write!(f, "the header {} is missing", header.name())
+            }
+            Condition::QueryMissing(query) => {
+                write!(f, "the query parameter {} is missing", query.name())
+            }
             Condition::Query(query) => write!(f, "the query parameter {query}"),
         }
     }

@@ -77,6 +77,14 @@ impl HeaderMatch {
         Ok(Self { name, value })
     }
 
+    pub(super) const fn name(&self) -> &HeaderName {
+        &self.name
+    }
+
+    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(&self.name)
+    }
+
     /// Repeated headers are one list, joined by commas (RFC 9110, section 5.3).
     pub(super) fn matches(&self, headers: &HeaderMap) -> bool {
         let mut values = headers.get_all(&self.name).iter();
@@ -123,6 +131,14 @@ impl QueryMatch {
         Ok(query)
     }
 
+    pub(super) const fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_in(&self, query: &str) -> bool {
+        form_urlencoded::parse(query.as_bytes()).any(|(name, _)| *name == *self.name)
+    }
+
     /// Names and values are compared decoded, as a form encodes them: `+` is a space, `%41` an
     /// `A`, and what is no UTF-8 becomes U+FFFD. Of a repeated parameter the first counts.
     pub(super) fn matches(&self, query: &str) -> bool {
@@ -134,12 +150,12 @@ impl QueryMatch {
 
 impl fmt::Display for HeaderMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing or {}", self.name, self.value)
+        write!(f, "{} {}", self.name, self.value)
     }
 }
 
 impl fmt::Display for QueryMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is missing or {}", self.name, self.value)
+        write!(f, "{} {}", self.name, self.value)
     }
 }
