@@ -42,7 +42,7 @@ pub struct Config {
     /// Where `/metrics`, `/ready` and `/live` are shown in plain HTTP. Default
     /// `127.0.0.1:7801`. An address of the network shows them to everyone there.
     pub admin: SocketAddr,
-    /// Where the CA and `admin.kubeconfig` lie. Default `./mesh-data`. Another directory is
+    /// Where the CA, the records and `admin.kubeconfig` lie; one server at a time uses it. Default `./mesh-data`. Another directory is
     /// another CA: nobody who joined before is known there.
     pub data_dir: PathBuf,
     /// Where records are kept. Default [`StoreKind::Memory`].
@@ -64,6 +64,9 @@ pub enum StoreKind {
     /// In memory: policy, tokens and grants are forgotten when the server ends; the CA is not.
     #[default]
     Memory,
+    /// In `store.redb` of the data directory, on the disk before a write is acknowledged. The
+    /// default of the program.
+    Redb,
 }
 
 impl Default for Config {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use mesh_discovery::config::StoreKind;
 use mesh_discovery::identity::token::MAX_TTL;
 use mesh_discovery::wire::TokenRequest;
 use mesh_discovery::{Config, Server};
@@ -28,8 +29,8 @@ const DEV_USES: u32 = 1000;
 
 /// The small server of the mesh: policy, certificates, and who serves what.
 ///
-/// Policy, tokens and registrations live in memory in this version: they are gone when the
-/// server ends. The CA stays, in the data directory.
+/// Policy, tokens, grants and registrations live in the data directory, on the disk before a
+/// write is acknowledged, beside the CA. One server at a time uses a directory.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-discovery", version)]
 struct Flags {
@@ -42,12 +43,13 @@ struct Flags {
     /// Where /metrics, /ready and /live are shown (plain HTTP).
     #[arg(long, default_value = "127.0.0.1:7801")]
     admin: SocketAddr,
-    /// Where the CA and admin.kubeconfig lie.
+    /// Where the CA, the records and admin.kubeconfig lie.
     #[arg(long, default_value = "./mesh-data")]
     data_dir: PathBuf,
-    /// Where records are kept. This version knows `memory` alone.
-    #[arg(long, default_value = "memory", value_parser = store)]
-    store: String,
+    /// Where records are kept: `redb` (a file in the data directory), or `memory`, which
+    /// forgets all but the CA when the server ends.
+    #[arg(long, default_value = "redb", value_parser = store)]
+    store: StoreKind,
     /// The realm of the identities that are issued.
     #[arg(long, default_value = "mesh.local")]
     trust_domain: TrustDomain,
@@ -72,13 +74,14 @@ fn duration(text: &str) -> Result<Duration, mesh_policy::duration::InvalidDurati
     mesh_policy::duration::parse(text)
 }
 
-fn store(text: &str) -> Result<String, String> {
+fn store(text: &str) -> Result<StoreKind, String> {
     match text {
-        "memory" => Ok(text.to_owned()),
-        "redb" | "etcd" | "kubernetes" => Err(format!(
-            "{text} is not in this version: leave the flag out, and records live in memory"
+        "redb" => Ok(StoreKind::Redb),
+        "memory" => Ok(StoreKind::Memory),
+        "etcd" | "kubernetes" => Err(format!(
+            "{text} is not in this version: write redb, or memory"
         )),
-        _ => Err("write memory, the only store of this version".to_owned()),
+        _ => Err("write redb, or memory".to_owned()),
     }
 }
 
@@ -118,6 +121,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
         advertise: flags.advertise,
         admin: flags.admin,
         data_dir: flags.data_dir,
+        store: flags.store,
         trust_domain: flags.trust_domain,
         leaf_ttl: flags.leaf_ttl,
         ..Config::default()
@@ -203,14 +207,17 @@ mod tests {
         assert_eq!(flags.trust_domain, config.trust_domain);
         assert_eq!(flags.leaf_ttl, config.leaf_ttl);
         assert!(!flags.dev);
+        // A server that is embedded is mostly a test's; a program is mostly meant to stay.
+        assert_eq!(flags.store, StoreKind::Redb);
     }
 
     #[test]
     fn a_store_of_a_later_version_is_refused_with_the_remedy() {
-        for store in ["redb", "etcd", "kubernetes", "x"] {
+        for store in ["etcd", "kubernetes", "x"] {
             let error = Flags::try_parse_from(["mesh-discovery", "--store", store]).unwrap_err();
-            assert!(error.to_string().contains("memory"), "{error}");
+            assert!(error.to_string().contains("redb"), "{error}");
         }
-        assert!(Flags::try_parse_from(["mesh-discovery", "--store=memory"]).is_ok());
+        let flags = Flags::try_parse_from(["mesh-discovery", "--store=memory"]).unwrap();
+        assert_eq!(flags.store, StoreKind::Memory);
     }
 }

@@ -27,6 +27,8 @@ use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::objects::{ApplyError, Mode, Objects};
 use crate::statistics::Statistics;
+use crate::store::lock::{DirectoryLock, NotLocked};
+use crate::store::redb::{OpenError, Redb};
 use crate::store::{SharedStore, memory::Memory};
 use crate::watch::{self as watches, Sessions};
 use crate::wire::{Applied, TokenRequest};
@@ -83,6 +85,8 @@ pub struct Server {
     shared: Shared,
     ending: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Of a directory in which no store holds it.
+    _lock: Option<DirectoryLock>,
 }
 
 impl Server {
@@ -94,12 +98,12 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.check()?;
         let now = SystemTime::now();
+        // Before anything of the directory is read or written: it may be another server's.
+        let lock = DirectoryLock::take(&config.data_dir).await?;
+        let (store, lock) = open_store(&config, lock).await?;
         let issuer = custody::load_or_create(&config.data_dir, &config.trust_domain, now)?;
         let issuer = Arc::new(issuer);
         let root_hash = root_hash(&issuer.bundle().certificates()[0])?;
-        let store: SharedStore = match config.store {
-            StoreKind::Memory => Arc::new(Memory::new()),
-        };
         let tcp = bind(config.listen).await?;
         let admin_tcp = bind(config.admin).await?;
         let address = local(&tcp, config.listen)?;
@@ -149,6 +153,7 @@ impl Server {
             shared,
             ending,
             tasks,
+            _lock: lock,
         })
     }
 
@@ -209,6 +214,24 @@ impl Server {
     pub async fn shutdown(mut self) {
         self.ending.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        self.shared.store.close().await;
+    }
+}
+
+/// Opens the store; the lock, where the store has not taken it.
+async fn open_store(
+    config: &Config,
+    lock: DirectoryLock,
+) -> Result<(SharedStore, Option<DirectoryLock>), StartError> {
+    match config.store {
+        StoreKind::Memory => Ok((Arc::new(Memory::new()), Some(lock))),
+        StoreKind::Redb => {
+            let directory = config.data_dir.clone();
+            let open = move || Redb::open(&directory, Some(lock));
+            let opened = tokio::task::spawn_blocking(open).await;
+            let store = opened.expect("opening a store does not panic")?;
+            Ok((Arc::new(store), None))
+        }
     }
 }
 
@@ -310,6 +333,12 @@ pub enum StartError {
     /// The server's own certificate or the administrator's could not be issued.
     #[error("discovery cannot issue its own certificates")]
     Certificate(#[from] OwnCertificateError),
+    /// The data directory cannot be had.
+    #[error(transparent)]
+    Lock(#[from] NotLocked),
+    /// The store's file cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The store's records cannot be read.
     #[error(transparent)]
     Store(#[from] Unreadable),

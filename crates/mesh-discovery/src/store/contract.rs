@@ -5,10 +5,47 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::memory::{HistoryLimit, Memory};
+use super::redb::Redb;
 use super::{ChangesError, CommitError, Conflict, Expect, SharedStore, Write};
 
 fn memory() -> SharedStore {
     Arc::new(Memory::new())
+}
+
+/// A store whose directory is gone once its file is open.
+fn redb() -> SharedStore {
+    let directory = tempfile::tempdir().unwrap();
+    Arc::new(Redb::open(directory.path(), None).unwrap())
+}
+
+/// Each promise, tried on every store.
+macro_rules! promises {
+    ($($promise:ident)*) => {
+        $(mod $promise {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn of_memory() {
+                super::$promise(super::memory()).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn of_redb() {
+                super::$promise(super::redb()).await;
+            }
+        })*
+    };
+}
+
+promises! {
+    a_commit_writes_all_of_its_records_under_one_revision
+    c05_a_commit_with_one_failed_expectation_writes_nothing
+    expectations_are_about_the_records_own_revision
+    a_commit_that_changes_nothing_makes_no_revision
+    one_key_cannot_be_written_twice_in_one_commit
+    of_many_concurrent_writers_with_one_expectation_one_wins
+    dropping_a_lease_removes_all_its_records_in_one_commit
+    a_record_belongs_to_the_lease_of_its_last_write
+    the_watch_tells_the_latest_revision
+    c09_changes_are_told_in_order_and_without_a_gap
 }
 
 async fn keys(store: &SharedStore, prefix: &str) -> Vec<String> {
@@ -16,9 +53,7 @@ async fn keys(store: &SharedStore, prefix: &str) -> Vec<String> {
     listing.records.into_iter().map(|r| r.key).collect()
 }
 
-#[tokio::test]
-async fn a_commit_writes_all_of_its_records_under_one_revision() {
-    let store = memory();
+async fn a_commit_writes_all_of_its_records_under_one_revision(store: SharedStore) {
     let before = *store.watch().borrow();
     let revision = store
         .commit(vec![Write::put("a/1", "x"), Write::put("b/1", "y")])
@@ -34,9 +69,7 @@ async fn a_commit_writes_all_of_its_records_under_one_revision() {
     assert!(keys(&store, "c/").await.is_empty());
 }
 
-#[tokio::test]
-async fn c05_a_commit_with_one_failed_expectation_writes_nothing() {
-    let store = memory();
+async fn c05_a_commit_with_one_failed_expectation_writes_nothing(store: SharedStore) {
     let revision = store.commit(vec![Write::put("b", "old")]).await.unwrap();
     let error = store
         .commit(vec![
@@ -58,9 +91,7 @@ async fn c05_a_commit_with_one_failed_expectation_writes_nothing() {
     assert_eq!(*store.watch().borrow(), revision);
 }
 
-#[tokio::test]
-async fn expectations_are_about_the_records_own_revision() {
-    let store = memory();
+async fn expectations_are_about_the_records_own_revision(store: SharedStore) {
     let first = store.commit(vec![Write::put("a", "1")]).await.unwrap();
     store.commit(vec![Write::put("b", "1")]).await.unwrap();
 
@@ -79,26 +110,20 @@ async fn expectations_are_about_the_records_own_revision() {
     assert!(store.commit(vec![absent]).await.is_err());
 }
 
-#[tokio::test]
-async fn a_commit_that_changes_nothing_makes_no_revision() {
-    let store = memory();
+async fn a_commit_that_changes_nothing_makes_no_revision(store: SharedStore) {
     let before = *store.watch().borrow();
     assert_eq!(store.commit(Vec::new()).await.unwrap(), before);
     let delete = vec![Write::delete("absent")];
     assert_eq!(store.commit(delete).await.unwrap(), before);
 }
 
-#[tokio::test]
-async fn one_key_cannot_be_written_twice_in_one_commit() {
-    let store = memory();
+async fn one_key_cannot_be_written_twice_in_one_commit(store: SharedStore) {
     let writes = vec![Write::put("a", "1"), Write::delete("a")];
     let error = store.commit(writes).await.unwrap_err();
     assert!(matches!(error, CommitError::DuplicateKey { .. }), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_concurrent_writers_with_one_expectation_one_wins() {
-    let store = memory();
+async fn of_many_concurrent_writers_with_one_expectation_one_wins(store: SharedStore) {
     let revision = store.commit(vec![Write::put("a", "0")]).await.unwrap();
     let writers = (0..50).map(|n| {
         let store = Arc::clone(&store);
@@ -114,9 +139,7 @@ async fn of_many_concurrent_writers_with_one_expectation_one_wins() {
     assert_eq!(won, 1);
 }
 
-#[tokio::test]
-async fn dropping_a_lease_removes_all_its_records_in_one_commit() {
-    let store = memory();
+async fn dropping_a_lease_removes_all_its_records_in_one_commit(store: SharedStore) {
     let lease = store.grant_lease().await.unwrap();
     let other = store.grant_lease().await.unwrap();
     let writes = vec![
@@ -138,9 +161,7 @@ async fn dropping_a_lease_removes_all_its_records_in_one_commit() {
     assert!(matches!(error, CommitError::UnknownLease { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn a_record_belongs_to_the_lease_of_its_last_write() {
-    let store = memory();
+async fn a_record_belongs_to_the_lease_of_its_last_write(store: SharedStore) {
     let first = store.grant_lease().await.unwrap();
     let second = store.grant_lease().await.unwrap();
     for write in [
@@ -157,9 +178,7 @@ async fn a_record_belongs_to_the_lease_of_its_last_write() {
     assert_eq!(keys(&store, "").await, ["kept"]);
 }
 
-#[tokio::test]
-async fn the_watch_tells_the_latest_revision() {
-    let store = memory();
+async fn the_watch_tells_the_latest_revision(store: SharedStore) {
     let mut watch = store.watch();
     store.commit(vec![Write::put("a", "1")]).await.unwrap();
     let latest = store.commit(vec![Write::put("a", "2")]).await.unwrap();
@@ -170,9 +189,7 @@ async fn the_watch_tells_the_latest_revision() {
     assert!(!watch.has_changed().unwrap(), "nothing has changed");
 }
 
-#[tokio::test]
-async fn c09_changes_are_told_in_order_and_without_a_gap() {
-    let store = memory();
+async fn c09_changes_are_told_in_order_and_without_a_gap(store: SharedStore) {
     let start = *store.watch().borrow();
     let both = vec![Write::put("a", "1"), Write::put("b", "1")];
     let first = store.commit(both).await.unwrap();
@@ -239,6 +256,7 @@ async fn c09_forgotten_changes_are_said_to_be_compacted() {
 #[tokio::test]
 async fn every_store_has_a_name_of_its_own() {
     assert_ne!(memory().id(), memory().id());
+    assert_ne!(redb().id(), redb().id());
 }
 
 proptest! {

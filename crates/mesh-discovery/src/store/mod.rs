@@ -15,7 +15,10 @@
 
 #[cfg(test)]
 mod contract;
+pub mod lock;
 pub mod memory;
+pub mod redb;
+mod state;
 
 use std::fmt;
 use std::sync::Arc;
@@ -80,6 +83,17 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Returns the latest revision; a lease that is gone already changes nothing. The future
     /// fails with [`Unavailable`] when the store cannot be written; the lease then still lives.
     fn drop_lease(&self, lease: LeaseId) -> BoxFuture<'_, Result<u64, Unavailable>>;
+
+    /// The lease of records whose lease ended with the process that opened it: a server that
+    /// begins drops it once everyone had the time to come back. `None` where there are none.
+    fn inherited_lease(&self) -> Option<LeaseId> {
+        None
+    }
+
+    /// Finishes what was asked and lets go of files. What is asked later is refused.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// One record.

@@ -17,6 +17,9 @@ const GRACE: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(500);
 /// A tick so late means that this server itself was stopped or starved.
 const STALL: Duration = Duration::from_secs(3);
+/// How long the endpoints stay that a server finds when it starts (C15): their processes try to
+/// come back every 30 s at the longest, and register again.
+const RESTART_GRACE: Duration = Duration::from_secs(45);
 /// How long nobody is expired after a stall: everyone's connection looks dead at once then.
 const INDULGENCE: Duration = Duration::from_secs(30);
 
@@ -50,6 +53,7 @@ impl Expiry {
 /// Ends leases as their time comes, until the server ends.
 pub(crate) async fn expire(sessions: Arc<Sessions>, mut ending: watch::Receiver<bool>) {
     let mut expiry = Expiry::new(Instant::now());
+    let come_back_until = Instant::now() + RESTART_GRACE;
     loop {
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => return,
@@ -58,6 +62,11 @@ pub(crate) async fn expire(sessions: Arc<Sessions>, mut ending: watch::Receiver<
         let now = Instant::now();
         if !expiry.tick(now) {
             continue;
+        }
+        if now >= come_back_until
+            && let Err(error) = sessions.drop_inherited().await
+        {
+            tracing::warn!(%error, "endpoints from before the start could not be removed");
         }
         for session in sessions.ended(now, GRACE) {
             // The lease still lives then: the next tick tries again.

@@ -133,6 +133,8 @@ pub(crate) struct Sessions {
     store: SharedStore,
     metrics: Arc<Metrics>,
     all: Mutex<BTreeMap<String, Arc<Session>>>,
+    /// Holds the endpoints of watches that another run of this server held.
+    inherited: Mutex<Option<LeaseId>>,
 }
 
 /// Holds a watch open; dropping it ends the watch.
@@ -160,6 +162,7 @@ impl Drop for Open {
 impl Sessions {
     pub(crate) fn new(store: SharedStore, metrics: Arc<Metrics>) -> Self {
         Self {
+            inherited: Mutex::new(store.inherited_lease()),
             store,
             metrics,
             all: Mutex::default(),
@@ -244,6 +247,17 @@ impl Sessions {
             ended.is_some_and(|ended| now >= ended + grace)
         };
         lock(&self.all).values().filter(is_over).cloned().collect()
+    }
+
+    /// Removes the endpoints from before the start whose processes have not come back.
+    pub(super) async fn drop_inherited(&self) -> Result<(), Unavailable> {
+        let Some(lease) = *lock(&self.inherited) else {
+            return Ok(());
+        };
+        self.store.drop_lease(lease).await?;
+        *lock(&self.inherited) = None;
+        tracing::info!("endpoints from before the start that did not come back have left");
+        Ok(())
     }
 
     /// Removes what `session` registered, and then the watch itself.

@@ -3,6 +3,7 @@
 mod callers;
 mod enrolment;
 mod harness;
+mod killing;
 mod listening;
 mod program;
 mod traffic;

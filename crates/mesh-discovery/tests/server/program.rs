@@ -12,7 +12,7 @@ use crate::harness::{HOLDS, client};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-discovery");
 
-fn program(data_dir: &std::path::Path, flags: &[&str]) -> Child {
+pub(crate) fn program(data_dir: &std::path::Path, flags: &[&str]) -> Child {
     Command::new(PROGRAM)
         .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--data-dir"])
         .arg(data_dir)
@@ -25,7 +25,7 @@ fn program(data_dir: &std::path::Path, flags: &[&str]) -> Child {
 }
 
 /// The line that says that it is ready.
-async fn ready(child: &mut Child) -> String {
+pub(crate) async fn ready(child: &mut Child) -> String {
     let stderr = child.stderr.as_mut().expect(HOLDS);
     let mut lines = BufReader::new(stderr).lines();
     let ready = async {
@@ -40,7 +40,7 @@ async fn ready(child: &mut Child) -> String {
     tokio::time::timeout(limit, ready).await.expect(HOLDS)
 }
 
-fn word<'a>(line: &'a str, name: &str) -> &'a str {
+pub(crate) fn word<'a>(line: &'a str, name: &str) -> &'a str {
     let mut words = line.split_whitespace();
     words.find_map(|word| word.strip_prefix(name)).expect(HOLDS)
 }
@@ -107,7 +107,7 @@ async fn j11_the_program_refuses_a_key_that_others_can_read() {
 #[tokio::test]
 async fn what_this_version_lacks_is_refused_as_wrong_usage() {
     let dir = tempfile::tempdir().expect(HOLDS);
-    let refused = program(dir.path(), &["--store=redb"])
+    let refused = program(dir.path(), &["--store=etcd"])
         .wait_with_output()
         .await
         .expect(HOLDS);
