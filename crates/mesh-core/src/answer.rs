@@ -155,7 +155,7 @@ const KNOWN: &[Lookup] = &[
     of::<layers::panic::Panicked>,
     of::<layers::balance::NoEndpoints>,
     of::<layers::endpoint::ConnectionBroke>,
-    of::<layers::retry::TryTimedOut>,
+    of::<layers::endpoint::RequestBroke>,
     of::<layers::route::Unroutable>,
     of::<layers::split::NoBackend>,
     of::<layers::timeout::TimedOut>,
@@ -245,13 +245,26 @@ fn trailers_only(cause: Cause, message: Option<&str>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    tell_grpc(headers, cause, message);
+    response
+}
+
+/// The trailers that tell the application what broke its response off.
+pub(crate) fn trailers(error: &(dyn Error + 'static)) -> HeaderMap {
+    let cause = Cause::of(error);
+    let mut trailers = HeaderMap::new();
+    tell_grpc(&mut trailers, cause, Some(&error.to_string()));
+    trailers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));
+    trailers
+}
+
+fn tell_grpc(headers: &mut HeaderMap, cause: Cause, message: Option<&str>) {
     headers.insert(GRPC_STATUS, HeaderValue::from(cause.grpc_code()));
     // What is escaped is a valid value.
     let escaped = message.map(|message| HeaderValue::try_from(percent_encode(message)));
     if let Some(Ok(message)) = escaped {
         headers.insert(GRPC_MESSAGE, message);
     }
-    response
 }
 
 /// The encoding of `grpc-message` (gRPC over HTTP/2, "Percent-Encoded").

@@ -3,25 +3,28 @@
 //! Only here are address and expected identity known, so metrics are counted here,
 //! once per attempt, and here the request gets the form that its connection wants.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+mod delivery;
+mod pace;
 
-use bytes::Bytes;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 use mesh_policy::classify::{Classification, classify};
 use tokio::time::Instant;
 use tower_service::Service;
 
+use delivery::{Kept, deliver};
+use pace::Pace;
+
 use super::retry::Unsent;
 use super::split::NotRouted;
+use super::timeout::TimedOut;
 use crate::answer::{Cause, Caused, Protocol};
 use crate::outbound::{Call, form};
-use crate::plans::{Endpoint as Place, InFlight};
+use crate::plans::Endpoint as Place;
 use crate::telemetry::Observation;
 use crate::transport::pool::Held;
 use crate::{Body, BoxError};
@@ -60,17 +63,42 @@ async fn send(call: Option<Call>, mut request: Request<Body>) -> Result<Response
     let call = call.ok_or(NotRouted)?;
     let (backend, in_flight) = call.chosen().ok_or(NotRouted)?;
     let endpoint = in_flight.endpoint();
-    form::shape(&mut request, &call, endpoint)?;
+    let now = Instant::now();
+    let mut pace = Pace::start(&call, now).map(Box::new);
+    let own = pace.as_ref().and_then(|pace| pace.headers_by());
+    let until = [own, call.deadline()].into_iter().flatten().min();
+    form::shape(&mut request, until, endpoint)?;
     let protocol = Protocol::of(request.headers());
     let metrics = endpoint.metrics(&call.port().address, backend.port());
     let observation = Observation::start(metrics, protocol);
-    let mut watch = Watch::new(Arc::clone(endpoint), call.deadline(), observation);
-    match exchange(endpoint, request).await {
+    let mut watch = Watch {
+        endpoint: Arc::clone(endpoint),
+        started: now,
+        deadline: call.deadline(),
+        observation: Some(observation),
+    };
+    let exchanged = match &mut pace {
+        None => exchange(endpoint, request).await,
+        Some(pace) => {
+            let request = pace.watch(request);
+            pace.allow(exchange(endpoint, request)).await
+        }
+    };
+    match exchanged {
         Ok((response, held)) => {
             call.carried();
+            if let Some(pace) = &mut pace {
+                pace.answered();
+            }
             let observation = watch.answered(&response, protocol);
             let observation = observation.expect("an outcome is told once");
-            Ok(deliver(response, held, observation, in_flight.clone()))
+            let kept = Kept {
+                held,
+                in_flight: in_flight.clone(),
+                pace,
+                protocol,
+            };
+            Ok(deliver(response, observation, kept))
         }
         Err(error) => {
             watch.failed(&error);
@@ -103,6 +131,9 @@ async fn exchange(
             back => {
                 let address = endpoint.facts().address;
                 let source = failed.into_error();
+                if is_ours(&source) {
+                    return Err(RequestBroke { source }.into());
+                }
                 let broke = ConnectionBroke { address, source };
                 return Err(match back {
                     Some(back) => Unsent::new(back, broke).into(),
@@ -111,6 +142,18 @@ async fn exchange(
             }
         }
     }
+}
+
+/// Whether it was the request's own body that failed: then hyper ends the stream itself.
+fn is_ours(error: &hyper::Error) -> bool {
+    let mut link: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = link {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_reset() && !error.is_remote() && !error.is_library();
+        }
+        link = error.source();
+    }
+    error.is_user()
 }
 
 /// Tells the balancer how an endpoint did. Dropped without a word, it says nothing,
@@ -124,15 +167,6 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(endpoint: Arc<Place>, deadline: Option<Instant>, observation: Observation) -> Self {
-        Self {
-            endpoint,
-            started: Instant::now(),
-            deadline,
-            observation: Some(observation),
-        }
-    }
-
     fn answered(
         &mut self,
         response: &Response<Incoming>,
@@ -154,8 +188,14 @@ impl Watch {
     }
 
     fn failed(&mut self, error: &BoxError) {
-        if let Some(observation) = self.observation.take() {
-            observation.fail("unclassified");
+        let observation = self.observation.take();
+        if error.is::<RequestBroke>() {
+            // The endpoint could not help it, and nobody will ever know what it would have said.
+            return;
+        }
+        if let Some(observation) = observation {
+            let late = error.is::<TimedOut>();
+            observation.fail(if late { "timeout" } else { "unclassified" });
         }
         let now = Instant::now();
         self.endpoint.observe_failure(now);
@@ -184,61 +224,6 @@ fn grpc_status(response: &Response<Incoming>) -> Option<u16> {
     status.to_str().ok()?.parse().ok()
 }
 
-fn deliver(
-    response: Response<Incoming>,
-    held: Held,
-    observation: Observation,
-    in_flight: InFlight,
-) -> Response<Body> {
-    if response.body().is_end_stream() {
-        held.finish();
-        // It is at its end already, so nothing needs to follow it.
-        let (head, body) = response.into_parts();
-        let observed = observation.respond(Response::from_parts(head, Empty::<Bytes>::new()));
-        return observed.map(|_| Body::from(body));
-    }
-    let response = response.map(|body| Delivery {
-        body,
-        held: Some(held),
-        _in_flight: in_flight,
-    });
-    observation.respond(response).map(Body::new)
-}
-
-/// A response body on its way, which keeps its stream and counts as load until its end.
-struct Delivery {
-    body: Incoming,
-    held: Option<Held>,
-    _in_flight: InFlight,
-}
-
-impl HttpBody for Delivery {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        // Whoever asks `is_end_stream` may never poll for the `None`.
-        if (polled.is_none() || self.body.is_end_stream())
-            && let Some(held) = self.held.take()
-        {
-            held.finish();
-        }
-        Poll::Ready(polled)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A connection broke while it carried a request.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection with {address} broke")]
@@ -251,5 +236,19 @@ pub struct ConnectionBroke {
 impl Caused for ConnectionBroke {
     fn cause(&self) -> Cause {
         Cause::ConnectFailed
+    }
+}
+
+/// The body of the request failed before its end, so that the request has no answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the request's own body broke off before its end: see what made it")]
+pub struct RequestBroke {
+    #[source]
+    source: hyper::Error,
+}
+
+impl Caused for RequestBroke {
+    fn cause(&self) -> Cause {
+        Cause::InvalidRequest
     }
 }

@@ -14,10 +14,13 @@ use mesh_policy::address::{UnknownPort, select_port};
 use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::route::Facts;
 use pin_project_lite::pin_project;
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::timeout::{Limit, TimedOut};
 use crate::answer::{Cause, Caused};
+use crate::context::Context as Inherited;
 use crate::outbound::Call;
 pub use crate::plans::NotInMesh;
 use crate::plans::{Answer, Entry, Plans};
@@ -74,10 +77,10 @@ where
         if let Answer::Asked = **entry.now() {
             let clone = self.inner.clone();
             let inner = std::mem::replace(&mut self.inner, clone);
-            let entry_ = Arc::clone(&entry);
+            let answer = first_answer(Arc::clone(&entry), &request);
             return RouteFuture::Waiting {
                 waiting: Box::new(Waiting {
-                    answer: Box::pin(async move { entry_.answer().await }),
+                    answer: Box::pin(answer),
                     entry,
                     port,
                     request: Some(request),
@@ -107,6 +110,24 @@ fn find(plans: &Plans, request: &Request<Body>) -> Result<(Arc<Entry>, Option<u1
             .ok_or(Unroutable::NoAuthority)?,
     };
     Ok(plans.find(authority)?)
+}
+
+/// Discovery's first answer, waited for no longer than our own caller waits for ours.
+fn first_answer(
+    entry: Arc<Entry>,
+    request: &Request<Body>,
+) -> impl Future<Output = Result<Answer, TimedOut>> + use<> {
+    let begun = Instant::now();
+    let inherited = request.extensions().get::<Inherited>();
+    let until = inherited.and_then(|context| context.deadline);
+    async move {
+        match until {
+            None => Ok(entry.answer().await),
+            Some(until) => tokio::time::timeout_at(until, entry.answer())
+                .await
+                .map_err(|_| TimedOut::new(Limit::Inherited, until - begun)),
+        }
+    }
 }
 
 fn decide(
@@ -163,7 +184,7 @@ pin_project! {
 
 /// A request whose service is asked for the first time.
 pub(crate) struct Waiting<S> {
-    answer: BoxFuture<'static, Answer>,
+    answer: BoxFuture<'static, Result<Answer, TimedOut>>,
     entry: Arc<Entry>,
     port: Option<u16>,
     request: Option<Request<Body>>,
@@ -192,7 +213,7 @@ where
                     return Poll::Ready(Err(error));
                 }
                 Step::Waiting { waiting } => {
-                    let answer = ready!(waiting.answer.as_mut().poll(cx));
+                    let answer = ready!(waiting.answer.as_mut().poll(cx))?;
                     let request = waiting.request.take();
                     let mut request = request.expect("a request waits for one answer");
                     let call = decide(&answer, &waiting.entry, waiting.port, &request)?;

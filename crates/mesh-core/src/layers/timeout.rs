@@ -1,8 +1,10 @@
 //! Gives up a request that has no response when its time is over.
 //!
 //! The limit is that of the request's rule, or else of the layer; what the caller
-//! of this process still waits caps it, since nobody reads a later answer.
+//! of this process still waits caps it, since nobody reads a later answer. What
+//! holds after the headers is kept by the step that reads the response's body.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -74,18 +76,40 @@ where
             None => context::with(|context| context.deadline),
         };
         let call = request.extensions_mut().get_mut::<Call>();
-        let ruled = call.as_ref().and_then(|call| call.request_timeout());
-        let own = [ruled.or(self.limit), said].into_iter().flatten().min();
-        let until = deadline::cap(own, inherited.map(Instant::into_std), now.into_std());
+        let rule = call.as_ref().and_then(|call| call.rule());
+        let ruled = rule.map(|rule| rule.timeouts).unwrap_or_default();
+        let own = [
+            (ruled.request.or(self.limit), Limit::Request),
+            (ruled.stream, Limit::Stream),
+            (said, Limit::Grpc),
+        ];
+        let own = own.into_iter().filter_map(|(limit, of)| Some((limit?, of)));
+        let own = own.min_by_key(|(limit, _)| *limit);
+        let until = deadline::cap(
+            own.map(|(limit, _)| limit),
+            inherited.map(Instant::into_std),
+            now.into_std(),
+        );
         let until = until.map(Instant::from_std);
         if let Some(call) = call {
-            call.set_deadline(until);
+            // A gRPC deadline is that of the whole call (gRPC over HTTP/2, "Call-Definition").
+            let whole = [(ruled.stream, Limit::Stream), (said, Limit::Grpc)];
+            let whole = whole.into_iter().filter_map(|(limit, of)| {
+                let at = now.checked_add(limit?)?;
+                Some((at, of))
+            });
+            call.set_lifetime(now, until, whole.min_by_key(|(at, _)| *at));
         }
         let late = until.is_some_and(|until| until <= now);
+        let after = until.map_or(Duration::ZERO, |until| until - now);
+        let of = match own {
+            Some((limit, of)) if limit <= after => of,
+            _ => Limit::Inherited,
+        };
         TimeoutFuture {
             response: (!late).then(|| self.inner.call(request)),
             sleep: until.map(tokio::time::sleep_until),
-            limit: until.map_or(Duration::ZERO, |until| until - now),
+            passed: TimedOut::new(of, after),
         }
     }
 }
@@ -105,7 +129,7 @@ pin_project! {
         response: Option<F>,
         #[pin]
         sleep: Option<Sleep>,
-        limit: Duration,
+        passed: TimedOut,
     }
 }
 
@@ -124,19 +148,70 @@ where
         if let Poll::Ready(result) = response.poll(cx) {
             return Poll::Ready(result);
         }
-        let limit = *this.limit;
+        let passed = *this.passed;
         match this.sleep.as_pin_mut() {
-            Some(sleep) => sleep.poll(cx).map(|()| Err(TimedOut { limit }.into())),
+            Some(sleep) => sleep.poll(cx).map(|()| Err(passed.into())),
             None => Poll::Pending,
         }
     }
 }
 
-/// A request ran past its limit.
+/// What limits the time of a request, by the name under which people write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// From the call to the response headers, retries included.
+    Request,
+    /// What the request being served has left.
+    Inherited,
+    /// What a gRPC caller said.
+    Grpc,
+    /// One try, to the end of its response.
+    BackendRequest,
+    /// One try, to its response headers.
+    ResponseHeaders,
+    /// One try, from the end of its request to the end of its response.
+    Response,
+    /// From the call to the end of the response, retries included.
+    Stream,
+    /// No frame came or went.
+    Idle,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Request => "timeouts.request",
+            Self::Inherited => "the deadline of the request being served",
+            Self::Grpc => "grpc-timeout",
+            Self::BackendRequest => "timeouts.backendRequest",
+            Self::ResponseHeaders => "retry.linkerd.io/timeout",
+            Self::Response => "timeout.linkerd.io/response",
+            Self::Stream => "timeout.linkerd.io/request",
+            Self::Idle => "timeout.linkerd.io/idle",
+        })
+    }
+}
+
+/// A request, or a try, ran past a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no response within {limit:?}")]
+#[error("not done after {after:?}, by {limit}: allow more there, or look for what took the time")]
 pub struct TimedOut {
-    limit: Duration,
+    limit: Limit,
+    after: Duration,
+}
+
+impl TimedOut {
+    /// `limit` passed `after` the beginning.
+    pub(crate) const fn new(limit: Limit, after: Duration) -> Self {
+        Self { limit, after }
+    }
+
+    /// Which limit it was.
+    #[must_use]
+    pub const fn limit(&self) -> Limit {
+        self.limit
+    }
 }
 
 impl Caused for TimedOut {
@@ -169,7 +244,8 @@ mod tests {
         assert_pending!(call.poll());
         tokio::time::advance(Duration::from_millis(1)).await;
         let error = assert_ready_err!(call.poll());
-        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit: LIMIT }));
+        let passed = TimedOut::new(Limit::Request, LIMIT);
+        assert_eq!(error.downcast_ref(), Some(&passed));
     }
 
     #[tokio::test(start_paused = true)]
@@ -184,8 +260,8 @@ mod tests {
         };
         let call = context::enter(inherited, || service.call(Request::default()));
         let error = call.await.expect_err("nobody answers");
-        let limit = LIMIT / 2;
-        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit }));
+        let passed = TimedOut::new(Limit::Inherited, LIMIT / 2);
+        assert_eq!(error.downcast_ref(), Some(&passed));
     }
 
     #[tokio::test(start_paused = true)]
@@ -215,7 +291,7 @@ mod tests {
         let request = Request::builder().header(GRPC_TIMEOUT, "20m");
         let request = request.body(Body::empty()).expect("it is well formed");
         let error = service.call(request).await.expect_err("nobody answers");
-        let limit = Duration::from_millis(20);
-        assert_eq!(error.downcast_ref(), Some(&TimedOut { limit }));
+        let passed = TimedOut::new(Limit::Grpc, Duration::from_millis(20));
+        assert_eq!(error.downcast_ref(), Some(&passed));
     }
 }

@@ -1,47 +1,88 @@
 //! What the steps of the stack have decided about one request so far.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use mesh_policy::budget::Budget;
 use mesh_policy::filter::Filters;
+use mesh_policy::retry::Tries;
 use mesh_policy::route::Rule;
 use tokio::time::Instant;
 
 use super::{DecidedRule, Trace};
+use crate::layers::timeout::Limit;
 use crate::plans::{Backend, InFlight, Port, Routes};
 
 /// What the steps of the stack have decided about one request so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    port: Arc<Port>,
-    rule: usize,
+    routed: Arc<Routed>,
+    begun: Option<Instant>,
     deadline: Option<Instant>,
+    lifetime: Option<(Instant, Limit)>,
     backend: Option<Arc<Backend>>,
     /// Which place of the rule's split the backend has.
     place: usize,
     endpoint: Option<InFlight>,
+}
+
+/// What is decided before the first try, and what was learnt of the tries before this one.
+#[derive(Clone, Debug)]
+struct Routed {
+    port: Arc<Port>,
+    rule: usize,
     trace: Option<Trace>,
     /// What pays for retries.
     budget: Arc<Budget>,
-    /// Where tries of this request went; shared by all of them.
-    tried: Arc<Mutex<Vec<SocketAddr>>>,
+    made: Tries,
+    /// Where earlier tries went.
+    tried: Vec<SocketAddr>,
+    /// Where this one went: whoever tries again has no other way to learn it.
+    went: OnceLock<SocketAddr>,
 }
 
 impl Call {
     /// A request that rule `rule` of `port` governs.
     pub(crate) fn new(port: Arc<Port>, rule: usize, budget: Arc<Budget>) -> Self {
-        Self {
+        let routed = Routed {
             port,
             rule,
+            trace: None,
+            budget,
+            made: Tries::default(),
+            tried: Vec::new(),
+            went: OnceLock::new(),
+        };
+        Self {
+            routed: Arc::new(routed),
+            begun: None,
             deadline: None,
+            lifetime: None,
             backend: None,
             place: 0,
             endpoint: None,
-            trace: None,
-            budget,
-            tried: Arc::default(),
+        }
+    }
+
+    /// The same request for the try that follows, `made` being all after the first.
+    pub(crate) fn again(&self, made: Tries) -> Self {
+        let before = &self.routed;
+        let routed = Routed {
+            made,
+            tried: before
+                .tried
+                .iter()
+                .chain(before.went.get())
+                .copied()
+                .collect(),
+            went: OnceLock::new(),
+            ..Routed::clone(before)
+        };
+        Self {
+            routed: Arc::new(routed),
+            backend: None,
+            endpoint: None,
+            ..*self
         }
     }
 
@@ -51,26 +92,32 @@ impl Call {
             .routes()
             .map(|(routes, rule)| &routes.table.rules()[rule]);
         trace.note(|decided| {
-            decided.port = Some(self.port.address.clone());
+            decided.port = Some(self.routed.port.address.clone());
             decided.route = rule.map(|rule| rule.source.clone());
             decided.rule = rule.map(|rule| DecidedRule {
                 index: rule.index,
                 name: rule.name.clone(),
             });
         });
-        let trace = Some(trace.clone());
-        Self { trace, ..self }
+        let routed = Routed {
+            trace: Some(trace.clone()),
+            ..Routed::clone(&self.routed)
+        };
+        Self {
+            routed: Arc::new(routed),
+            ..self
+        }
     }
 
     /// The logical port that the caller named.
     pub(crate) fn port(&self) -> &Port {
-        &self.port
+        &self.routed.port
     }
 
     /// The port's routes, and which of their rules governs.
     pub(crate) fn routes(&self) -> Option<(&Routes, usize)> {
-        let routes = self.port.routes.as_ref().ok()?;
-        Some((routes, self.rule))
+        let routes = self.routed.port.routes.as_ref().ok()?;
+        Some((routes, self.routed.rule))
     }
 
     /// The rule that governs.
@@ -81,25 +128,33 @@ impl Call {
 
     /// What pays for the service's retries.
     pub(crate) fn budget(&self) -> &Budget {
-        &self.budget
+        &self.routed.budget
     }
 
-    /// Whether a try of this request went to `address`.
+    /// Whether an earlier try of this request went to `address`.
     pub(crate) fn has_tried(&self, address: SocketAddr) -> bool {
-        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.contains(&address)
+        self.routed.tried.contains(&address)
     }
 
-    /// Whether this is not the first try.
+    /// Whether an earlier try came as far as an endpoint.
     pub(crate) fn is_again(&self) -> bool {
-        let tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        !tried.is_empty()
+        !self.routed.tried.is_empty()
     }
 
-    /// The rule's limit from call to response headers.
-    pub(crate) fn request_timeout(&self) -> Option<Duration> {
-        let (routes, rule) = self.routes()?;
-        routes.table.rules()[rule].timeouts.request
+    /// The tries after the first, this one included.
+    pub(crate) fn made(&self) -> Tries {
+        self.routed.made
+    }
+
+    /// Whether the rule may ask for another try after this one.
+    pub(crate) fn may_be_followed(&self) -> bool {
+        self.rule()
+            .is_some_and(|rule| !rule.retry.is_last(self.made()))
+    }
+
+    /// When the call was made, as far as it was noted.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun.unwrap_or_else(Instant::now)
     }
 
     /// Until when somebody waits for the response headers.
@@ -107,8 +162,21 @@ impl Call {
         self.deadline
     }
 
-    pub(crate) fn set_deadline(&mut self, until: Option<Instant>) {
-        self.deadline = until;
+    /// Until when somebody waits for the end of the response.
+    pub(crate) fn lifetime(&self) -> Option<(Instant, Limit)> {
+        self.lifetime
+    }
+
+    /// Notes when the call began, until when its headers and until when its end is waited for.
+    pub(crate) fn set_lifetime(
+        &mut self,
+        begun: Instant,
+        deadline: Option<Instant>,
+        lifetime: Option<(Instant, Limit)>,
+    ) {
+        self.begun = Some(begun);
+        self.deadline = deadline;
+        self.lifetime = lifetime;
     }
 
     /// The chosen backend.
@@ -134,7 +202,7 @@ impl Call {
 
     /// The backend at `place` of the rule's split is chosen.
     pub(crate) fn set_backend(&mut self, place: usize, backend: Arc<Backend>) {
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = &self.routed.trace {
             trace.note(|decided| decided.backend = Some(backend.port().clone()));
         }
         self.place = place;
@@ -142,22 +210,22 @@ impl Call {
     }
 
     pub(crate) fn set_endpoint(&mut self, endpoint: InFlight) {
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = &self.routed.trace {
             trace.note(|decided| {
                 decided.endpoint = Some(endpoint.endpoint().facts().address);
                 decided.tls = None;
                 decided.attempts += 1;
             });
         }
-        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        tried.push(endpoint.endpoint().facts().address);
-        drop(tried);
+        // A try has one endpoint, so that nothing is there already.
+        let went = endpoint.endpoint().facts().address;
+        self.routed.went.get_or_init(|| went);
         self.endpoint = Some(endpoint);
     }
 
     /// A connection carried the request.
     pub(crate) fn carried(&self) {
-        if let (Some(trace), Some(endpoint)) = (&self.trace, &self.endpoint) {
+        if let (Some(trace), Some(endpoint)) = (&self.routed.trace, &self.endpoint) {
             let tls = endpoint.endpoint().pool().tls();
             trace.note(|decided| decided.tls = tls);
         }

@@ -11,7 +11,6 @@ use mesh_policy::{deadline, duration};
 use mesh_tls::config::Alpn;
 use tokio::time::Instant;
 
-use super::Call;
 use crate::Body;
 use crate::answer::{Cause, Caused};
 use crate::layers::inbound_context::TIMEOUT;
@@ -19,10 +18,10 @@ use crate::plans::Endpoint;
 
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
-/// Gives a request its final form.
+/// Gives a request its final form; its server learns that we wait until `until`.
 pub(crate) fn shape(
     request: &mut Request<Body>,
-    call: &Call,
+    until: Option<Instant>,
     endpoint: &Endpoint,
 ) -> Result<(), Shapeless> {
     let secured = endpoint.facts().identity.is_some();
@@ -30,7 +29,9 @@ pub(crate) fn shape(
         Alpn::Http1 => origin_form(request)?,
         Alpn::Http2 => absolute_form(request, if secured { Scheme::HTTPS } else { Scheme::HTTP })?,
     }
-    limit(request.headers_mut(), call);
+    if let Some(until) = until {
+        limit(request.headers_mut(), until);
+    }
     Ok(())
 }
 
@@ -70,10 +71,7 @@ fn origin_form(request: &mut Request<Body>) -> Result<(), Shapeless> {
 }
 
 /// Tells the server how long we wait; all else it inherits was set by the context step.
-fn limit(headers: &mut HeaderMap, call: &Call) {
-    let Some(until) = call.deadline() else {
-        return;
-    };
+fn limit(headers: &mut HeaderMap, until: Instant) {
     let left = deadline::remaining(until.into_std(), Instant::now().into_std());
     let left = left.unwrap_or_default();
     insert(

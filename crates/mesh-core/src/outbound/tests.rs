@@ -1,6 +1,7 @@
 mod filters;
 mod retries;
 mod series;
+mod timeouts;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -44,6 +45,8 @@ enum Behaviour {
     Fails,
     IsSilent,
     CannotBeReached,
+    /// Sends a byte of its body each so many milliseconds.
+    Drips(u64),
 }
 
 impl Dial for Memory {
@@ -77,6 +80,9 @@ impl Memory {
                     std::future::pending::<()>().await;
                 }
                 let mut response = Response::new(Body::from(this.name));
+                if let Behaviour::Drips(millis) = this.behaviour {
+                    *response.body_mut() = timeouts::dripping(Duration::from_millis(millis));
+                }
                 if this.behaviour == Behaviour::Fails {
                     *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
                 }

@@ -1,5 +1,6 @@
 //! Follows one request from its start to the end of its response.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,7 +11,8 @@ use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use super::requests::{Outcome, RequestMetrics};
-use crate::answer::Protocol;
+use crate::BoxError;
+use crate::answer::{Cause, Protocol};
 
 /// A request being watched; counts its outcome once, at the latest when dropped.
 ///
@@ -87,9 +89,9 @@ impl Observation {
         }
     }
 
-    fn breaks(&mut self) {
+    fn breaks(&mut self, error: &'static str) {
         if let Some(outcome) = &mut self.outcome {
-            outcome.error = "unclassified";
+            outcome.error = error;
         }
     }
 }
@@ -124,7 +126,20 @@ impl<B> Observed<B> {
     }
 }
 
-impl<B: Body> Body for Observed<B> {
+/// Linkerd's word for what broke a body off.
+fn why(error: &dyn Any) -> &'static str {
+    let known = error.downcast_ref::<BoxError>();
+    match known.map(|error| Cause::of(&**error)) {
+        Some(Cause::Timeout) => "timeout",
+        Some(_) | None => "unclassified",
+    }
+}
+
+impl<B> Body for Observed<B>
+where
+    B: Body,
+    B::Error: 'static,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -143,7 +158,7 @@ impl<B: Body> Body for Observed<B> {
                         observation.first_data.get_or_insert_with(Instant::now);
                     }
                 }
-                Some(Err(_)) => observation.breaks(),
+                Some(Err(error)) => observation.breaks(why(error)),
                 None => drop(this.observation.take()),
             }
         }

@@ -11,6 +11,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mesh_core::{Body, BoxError, Client};
 use mesh_test::{Served, TestMesh};
+use tokio::sync::Notify;
 
 use crate::{Handled, read};
 
@@ -104,22 +105,24 @@ async fn p08_only_what_may_arrive_twice_is_tried_again_and_byte_equal() {
 async fn p08_nothing_is_tried_again_once_the_caller_has_headers() {
     let mesh = TestMesh::start().await.expect("a mesh");
     let handled = Handled::default();
-    let counted = handled.clone();
+    let (counted, caller_has_it) = (handled.clone(), Arc::new(Notify::new()));
+    let told = Arc::clone(&caller_has_it);
     let app = tower::service_fn(move |_: Request<Body>| {
         counted.add();
-        let breaks = futures_util::stream::iter([
-            Ok(Frame::data(Bytes::from_static(b"half"))),
-            Err::<_, BoxError>("the other half is lost".into()),
-        ]);
+        let told = Arc::clone(&told);
+        let half = futures_util::stream::iter([Ok(Frame::data(Bytes::from_static(b"half")))]);
+        let breaks = half.chain(futures_util::stream::once(async move {
+            told.notified().await;
+            Err::<_, BoxError>("the other half is lost".into())
+        }));
         async { Ok::<_, BoxError>(Response::new(StreamBody::new(breaks))) }
     });
     let _api = mesh.serve("shop/api", "api.shop", app).await.expect("api");
-    mesh.apply(&retried("retry.linkerd.io/http: '200-599'"))
-        .await
-        .expect("a route");
+    mesh.apply(&retried("")).await.expect("a route");
     let web = mesh.join("shop/web").await.expect("web joins");
     let response = send(&web.client(), Method::GET, Body::empty()).await;
     assert_eq!(response.status(), 200);
+    caller_has_it.notify_one();
     response.into_body().collect().await.expect_err("it breaks");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(handled.count(), 1);

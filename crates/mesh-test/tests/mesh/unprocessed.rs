@@ -111,6 +111,12 @@ async fn p09_a_stream_beyond_a_goaway_is_sent_again_on_a_new_connection() {
         let request = Request::post("http://api.shop/").body(body);
         let Ok(response) = web.client().send(request.expect("a request")).await;
         assert_eq!(read(response).await.0, 200, "{round}");
+        let answered = || {
+            let seen = seen.lock().expect("no panic");
+            seen.last().is_some_and(|stream| stream.answered)
+        };
+        mesh.until("the server has told of it", async || answered())
+            .await;
         let seen = seen.lock().expect("no panic").split_off(0);
         assert!(seen.iter().any(|stream| !stream.answered), "{round}");
         let answered: Vec<_> = seen.iter().filter(|stream| stream.answered).collect();

@@ -16,13 +16,12 @@ use std::task::{Context, Poll, ready};
 use http::{Request, Response};
 use mesh_policy::retry::{Charge, Decision, Retry as Again, Why};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub(crate) use series::Series;
 use tries::Tries;
-pub use tries::TryTimedOut;
 pub(crate) use tries::Unsent;
 
 use crate::outbound::Call;
@@ -77,18 +76,18 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
+        // Cloned before it has a backend, so that this costs one count of references.
         let call = request.extensions().get::<Call>().cloned();
         let mut tries = None;
         if let Some(call) = call {
-            call.budget().deposit(Instant::now().into_std());
+            call.budget().deposit(call.begun().into_std());
             let (first, kept) = Tries::begin(request, call, REPLAY_LIMIT);
             request = first;
-            tries = Some(Box::new(kept));
+            tries = Some(kept);
         }
-        let sleep = limit(tries.as_deref());
         RetryFuture {
             trying: Some(inner.call(request)),
-            sleep,
+            wait: None,
             again: None,
             inner,
             tries,
@@ -97,22 +96,17 @@ where
     }
 }
 
-fn limit(tries: Option<&Tries>) -> Option<Pin<Box<Sleep>>> {
-    let until = tries?.until()?;
-    Some(Box::pin(sleep_until(until)))
-}
-
 pin_project! {
     /// The future [`Retry`] returns.
     pub(crate) struct RetryFuture<S: Service<Request<Body>>> {
         // `None` between two tries.
         #[pin]
         trying: Option<S::Future>,
-        // The limit of a try, or the wait before the next.
-        sleep: Option<Pin<Box<Sleep>>>,
-        again: Option<Request<Body>>,
+        // Before the next try.
+        wait: Option<Pin<Box<Sleep>>>,
+        again: Option<Box<Request<Body>>>,
         inner: S,
-        tries: Option<Box<Tries>>,
+        tries: Option<Tries>,
         series: Arc<Series>,
     }
 }
@@ -129,14 +123,7 @@ where
         let mut this = self.project();
         loop {
             if let Some(trying) = this.trying.as_mut().as_pin_mut() {
-                let ended = match trying.poll(cx) {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending => {
-                        let sleep = this.sleep.as_mut();
-                        ready!(sleep.map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx)));
-                        Err(TryTimedOut.into())
-                    }
-                };
+                let ended = ready!(trying.poll(cx));
                 this.trying.set(None);
                 let Some(tries) = this.tries else {
                     return Poll::Ready(ended);
@@ -144,23 +131,18 @@ where
                 match step(tries, ended, this.series) {
                     Next::Done(ended) => return Poll::Ready(ended),
                     Next::Again(again, request) => {
-                        *this.again = Some(request);
-                        *this.sleep =
-                            (!again.after.is_zero()).then(|| Box::pin(sleep(again.after)));
+                        *this.again = Some(Box::new(request));
+                        *this.wait = (!again.after.is_zero()).then(|| Box::pin(sleep(again.after)));
                     }
                 }
             }
-            if let Some(sleep) = this.sleep.as_mut() {
-                ready!(sleep.as_mut().poll(cx));
+            if let Some(wait) = this.wait.as_mut() {
+                ready!(wait.as_mut().poll(cx));
             }
             ready!(this.inner.poll_ready(cx))?;
             let request = this.again.take();
-            let mut request = request.expect("a future is not polled after its end");
-            if let Some(tries) = this.tries.as_mut() {
-                tries.start(&mut request);
-            }
-            *this.sleep = limit(this.tries.as_deref());
-            this.trying.set(Some(this.inner.call(request)));
+            let request = request.expect("a future is not polled after its end");
+            this.trying.set(Some(this.inner.call(*request)));
         }
     }
 }

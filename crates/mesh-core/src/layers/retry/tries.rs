@@ -11,15 +11,15 @@ use mesh_policy::pushback::Pushback;
 use mesh_policy::retry::{
     CallKind, Decision, Facts, Failure, Outcome, Replay, Retry as Again, RetryPolicy,
 };
-use mesh_policy::timeout::Timeouts;
 use tokio::time::Instant;
 
 use super::Ended;
 use super::replay::Kept;
-use crate::answer::{Cause, Caused, Protocol};
+use crate::answer::{Cause, Protocol};
 use crate::context::Context;
 use crate::layers::endpoint::ConnectionBroke;
 use crate::layers::inbound_context::ATTEMPT;
+use crate::layers::timeout::TimedOut;
 use crate::outbound::Call;
 use crate::transport::ConnectFailed;
 use crate::{Body, BoxError};
@@ -31,15 +31,11 @@ pub(super) struct Tries {
     uri: Uri,
     headers: HeaderMap,
     body: Kept,
+    /// As it was before this try had a backend.
     call: Call,
-    policy: RetryPolicy,
-    limits: Timeouts,
     protocol: Protocol,
-    counts: mesh_policy::retry::Tries,
     /// What the caller of this process said of its own tries.
     inherited: u32,
-    /// When the try that runs is given up.
-    until: Option<Instant>,
 }
 
 impl Tries {
@@ -47,36 +43,22 @@ impl Tries {
     pub(super) fn begin(request: Request<Body>, call: Call, limit: usize) -> (Request<Body>, Self) {
         let (head, body) = request.into_parts();
         let (body, kept) = Kept::of(body, limit);
-        let rule = call.rule();
-        let policy = rule.map(|rule| rule.retry.clone()).unwrap_or_default();
-        let limits = rule.map(|rule| rule.timeouts).unwrap_or_default();
         let inherited = head.extensions.get::<Context>();
-        let mut tries = Self {
+        let tries = Self {
             method: head.method.clone(),
+            protocol: Protocol::of(&head.headers),
             uri: head.uri.clone(),
             headers: head.headers.clone(),
             body: kept,
-            policy,
-            limits,
-            protocol: Protocol::of(&head.headers),
-            counts: mesh_policy::retry::Tries::default(),
             inherited: inherited.map_or(0, |context| context.attempt),
-            until: None,
             call,
         };
-        let mut request = Request::from_parts(head, body);
-        tries.start(&mut request);
-        (request, tries)
+        (Request::from_parts(head, body), tries)
     }
 
     /// The request as its steps know it.
     pub(super) fn call(&self) -> &Call {
         &self.call
-    }
-
-    /// When the try that runs is given up; `None` if it may take as long as the request.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.until
     }
 
     /// Whether there was more than one.
@@ -85,47 +67,46 @@ impl Tries {
     }
 
     fn made(&self) -> u32 {
-        self.counts.retries + self.counts.unprocessed
-    }
-
-    /// A try begins now: gives it its own limit, which the server is told too.
-    pub(super) fn start(&mut self, request: &mut Request<Body>) {
-        let now = Instant::now();
-        let more = !self.policy.is_last(self.counts);
-        let headers = self.limits.response_headers.filter(|_| more);
-        let own = [self.limits.backend_request, headers];
-        let own = own.into_iter().flatten().min();
-        self.until = own.and_then(|limit| now.checked_add(limit));
-        let mut call = self.call.clone();
-        let untils = [self.until, call.deadline()];
-        call.set_deadline(untils.into_iter().flatten().min());
-        request.extensions_mut().insert(call);
+        let made = self.call.made();
+        made.retries + made.unprocessed
     }
 
     /// What to do about a try that ended so.
     pub(super) fn decide(&self, ended: &Ended, unsent: bool) -> Decision {
-        let pushback = ended.as_ref().ok().and_then(|response| {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            Pushback::read(response.headers(), now.unwrap_or_default())
-        });
-        let replay = if unsent {
-            Replay::Possible
-        } else {
-            self.body.replay()
-        };
-        let facts = Facts {
+        let mut facts = Facts {
             method: &self.method,
             call: match self.protocol {
                 Protocol::Http => CallKind::Http,
                 Protocol::Grpc => CallKind::Grpc,
             },
             outcome: self.outcome(ended, unsent),
-            replay,
-            tries: self.counts,
-            pushback,
-            left: self.left(),
+            replay: Replay::Possible,
+            tries: self.call.made(),
+            pushback: None,
+            left: None,
         };
-        self.policy.decide(&facts, Draw(fastrand::u64(..)))
+        // Whether there is anything to retry is seen without clocks and headers: mostly not.
+        let hoped = self.ask(&facts);
+        if hoped == Decision::Keep {
+            return hoped;
+        }
+        if !unsent {
+            facts.replay = self.body.replay();
+        }
+        facts.left = self.left();
+        facts.pushback = ended.as_ref().ok().and_then(|response| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            Pushback::read(response.headers(), now.unwrap_or_default())
+        });
+        self.ask(&facts)
+    }
+
+    fn ask(&self, facts: &Facts<'_>) -> Decision {
+        let draw = Draw(fastrand::u64(..));
+        match self.call.rule() {
+            Some(rule) => rule.retry.decide(facts, draw),
+            None => RetryPolicy::default().decide(facts, draw),
+        }
     }
 
     fn left(&self) -> Option<Duration> {
@@ -142,7 +123,7 @@ impl Tries {
             }
             Err(error) => error,
         };
-        if error.is::<TryTimedOut>() {
+        if error.is::<TimedOut>() {
             return Outcome::Failed(Failure::Timeout);
         }
         if unsent {
@@ -179,20 +160,20 @@ impl Tries {
         again: Again,
         unsent: Option<Request<Body>>,
     ) -> Option<Request<Body>> {
-        let mut request = match unsent {
-            Some(request) => request,
-            None => {
-                let mut request = Request::new(self.body.again()?);
-                request.method_mut().clone_from(&self.method);
-                request.uri_mut().clone_from(&self.uri);
-                request.headers_mut().clone_from(&self.headers);
-                request
-            }
+        // A request that came back has the form of its endpoint, and its backend's headers.
+        let body = match unsent {
+            Some(request) => request.into_body(),
+            None => self.body.again()?,
         };
-        self.counts = again.tries;
+        let mut request = Request::new(body);
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        request.headers_mut().clone_from(&self.headers);
+        self.call = self.call.again(again.tries);
         let attempt = self.inherited.saturating_add(self.made());
         let headers = request.headers_mut();
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
+        request.extensions_mut().insert(self.call.clone());
         Some(request)
     }
 }
@@ -262,18 +243,5 @@ impl Refusal {
             link = error.source();
         }
         None
-    }
-}
-
-/// A try ran past its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a try had no response within the rule's limit for one: raise backendRequest, or ask for a retry"
-)]
-pub struct TryTimedOut;
-
-impl Caused for TryTimedOut {
-    fn cause(&self) -> Cause {
-        Cause::Timeout
     }
 }

@@ -1,0 +1,202 @@
+//! What ends a try, or a whole request, and when.
+
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::time::Instant;
+
+use super::*;
+use crate::layers::timeout::{Limit, TimedOut};
+
+/// Bytes of a dripping body.
+const DROPS: usize = 20;
+
+/// A body that sends a byte each `pause`.
+pub(super) fn dripping(pause: Duration) -> Body {
+    let drops = futures_util::stream::unfold(0, move |sent| async move {
+        tokio::time::sleep(pause).await;
+        let drop = Frame::data(Bytes::from_static(b"x"));
+        (sent < DROPS).then_some((Ok::<_, BoxError>(drop), sent + 1))
+    });
+    Body::new(StreamBody::new(drops))
+}
+
+fn millis(millis: u64) -> Option<u64> {
+    Some(millis)
+}
+
+/// One request to an endpoint that behaves so, whose rule has these limits.
+struct Watched {
+    world: World,
+    begun: Instant,
+    response: Result<Response<Body>, BoxError>,
+}
+
+async fn send(behaviour: Behaviour, limits: TimeoutsPlan, request: Request<Body>) -> Watched {
+    let mut world = World::new();
+    world.serve("api.shop:80", &[memory("api", behaviour)]);
+    world.plan(vec![RulePlan {
+        timeouts: limits,
+        ..rule(vec![to("api.shop:80", 1)])
+    }]);
+    let begun = Instant::now();
+    let response = world.stack().call(request).await;
+    Watched {
+        world,
+        begun,
+        response,
+    }
+}
+
+fn get() -> Request<Body> {
+    Request::get("http://api.shop/")
+        .body(Body::empty())
+        .unwrap()
+}
+
+/// Which limit broke the response off, and after how many milliseconds.
+async fn broken(watched: Watched) -> (Limit, u128) {
+    let body = watched.response.expect("headers").into_body();
+    let error = body.collect().await.expect_err("it is broken off");
+    let elapsed = watched.begun.elapsed().as_millis();
+    let metrics = watched.world.outfit.recorder.render();
+    assert!(metrics.contains("error=\"timeout\""), "{metrics}");
+    (
+        error.downcast_ref::<TimedOut>().expect("a limit").limit(),
+        elapsed,
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_try_ends_with_its_limit_also_in_the_middle_of_the_body() {
+    let limits = TimeoutsPlan {
+        backend_request_ms: millis(100),
+        ..TimeoutsPlan::default()
+    };
+    let watched = send(Behaviour::Drips(30), limits, get()).await;
+    assert_eq!(broken(watched).await, (Limit::BackendRequest, 100));
+    // It is fast enough: nothing ends it, though somebody watches.
+    let watched = send(Behaviour::Drips(1), limits, get()).await;
+    assert_eq!(text(watched.response.unwrap()).await.len(), DROPS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_body_that_is_always_ready_ends_in_time_too() {
+    let limits = TimeoutsPlan {
+        backend_request_ms: millis(100),
+        ..TimeoutsPlan::default()
+    };
+    let watched = send(Behaviour::Drips(1), limits, get()).await;
+    // The caller reads nothing until the time is over, and then finds every frame.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(broken(watched).await, (Limit::BackendRequest, 150));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_the_wait_for_discovery_lies_within_the_inherited_deadline() {
+    let world = World::new();
+    let left = Duration::from_millis(200);
+    let begun = Instant::now();
+    let inherited = crate::context::Context {
+        deadline: Some(begun + left),
+        ..crate::context::Context::default()
+    };
+    let call = crate::context::enter(inherited, || world.stack().call(get()));
+    let error = call.await.expect_err("discovery never answers");
+    assert_eq!(Cause::of(error.as_ref()), Cause::Timeout);
+    assert_eq!(begun.elapsed(), left);
+    assert_eq!(world.cause("http://api.shop/").await, Cause::UnknownService);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_the_whole_of_a_request_is_limited_to_the_end_of_its_body() {
+    let limits = TimeoutsPlan {
+        stream_ms: millis(70),
+        ..TimeoutsPlan::default()
+    };
+    let watched = send(Behaviour::Drips(30), limits, get()).await;
+    assert_eq!(broken(watched).await, (Limit::Stream, 70));
+    let watched = send(Behaviour::IsSilent, limits, get()).await;
+    let error = watched.response.expect_err("it is silent");
+    assert!(
+        error.to_string().contains("timeout.linkerd.io/request"),
+        "{error}"
+    );
+    assert_eq!(watched.begun.elapsed().as_millis(), 70);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_silence_is_limited_and_any_frame_breaks_it() {
+    let limits = TimeoutsPlan {
+        idle_ms: millis(50),
+        ..TimeoutsPlan::default()
+    };
+    let watched = send(Behaviour::Drips(80), limits, get()).await;
+    assert_eq!(broken(watched).await.0, Limit::Idle);
+    let watched = send(Behaviour::Drips(40), limits, get()).await;
+    assert_eq!(text(watched.response.unwrap()).await.len(), DROPS);
+    let watched = send(Behaviour::IsSilent, limits, get()).await;
+    let error = watched.response.expect_err("it is silent");
+    assert!(
+        error.to_string().contains("timeout.linkerd.io/idle"),
+        "{error}"
+    );
+    // What the caller sends is no silence either.
+    let upload = Request::post("http://api.shop/").body(dripping(Duration::from_millis(40)));
+    let watched = send(Behaviour::IsSilent, limits, upload.unwrap()).await;
+    assert_eq!(Cause::of(&*watched.response.unwrap_err()), Cause::Timeout);
+    assert!(watched.begun.elapsed() > Duration::from_millis(40 * 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_response_has_its_own_time_which_begins_when_the_request_is_sent() {
+    let limits = TimeoutsPlan {
+        response_ms: millis(100),
+        ..TimeoutsPlan::default()
+    };
+    let watched = send(Behaviour::Drips(30), limits, get()).await;
+    assert_eq!(broken(watched).await, (Limit::Response, 100));
+    let upload = Request::post("http://api.shop/").body(dripping(Duration::from_millis(10)));
+    let watched = send(Behaviour::IsSilent, limits, upload.unwrap()).await;
+    let error = watched.response.expect_err("it is silent");
+    assert!(
+        error.to_string().contains("timeout.linkerd.io/response"),
+        "{error}"
+    );
+    assert!((300..=320).contains(&watched.begun.elapsed().as_millis()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_grpc_call_that_runs_out_of_time_ends_with_its_status() {
+    let request = Request::post("http://api.shop/")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "100m");
+    let request = request.body(Body::empty()).unwrap();
+    let watched = send(Behaviour::Drips(30), TimeoutsPlan::default(), request).await;
+    let body = watched.response.expect("headers").into_body();
+    let whole = body.collect().await.expect("trailers end it");
+    assert_eq!(watched.begun.elapsed().as_millis(), 100);
+    let trailers = whole.trailers().expect("a status");
+    assert_eq!(trailers["grpc-status"], "4");
+    assert_eq!(trailers["x-mesh-error"], "timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_the_callers_own_that_breaks_is_not_held_against_the_endpoint() {
+    let breaks = futures_util::stream::iter([
+        Ok(Frame::data(Bytes::from_static(b"half"))),
+        Err::<_, BoxError>("the other half is lost".into()),
+    ]);
+    let request = Request::put("http://api.shop/").body(Body::new(StreamBody::new(breaks)));
+    let silent = Behaviour::IsSilent;
+    let watched = send(silent, TimeoutsPlan::default(), request.unwrap()).await;
+    let error = watched.response.expect_err("there is no answer");
+    assert_eq!(Cause::of(error.as_ref()), Cause::InvalidRequest);
+    let mut other = World::new();
+    other.serve("api.shop:80", &[memory("api", silent)]);
+    let [load, fresh] = [watched.world, other].map(|world| {
+        let backend = &world.backends[&"api.shop:80".parse().unwrap()];
+        backend.endpoints()[0].load(Instant::now())
+    });
+    assert!(load <= fresh, "{load} > {fresh}");
+}
