@@ -224,12 +224,15 @@ impl From<Option<&RetryPlan>> for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Whether no retry that the rule asks for can follow the try that comes after
-    /// `tries`: that one is not held to the limit on response headers.
+    /// Whether a try of these `facts` that ran out of its time would be the last: that one is
+    /// not held to the limit on response headers. Its outcome does not matter.
     #[must_use]
-    pub fn is_last(&self, tries: Tries) -> bool {
-        let attempts = self.wanted.as_ref().map_or(0, |wanted| wanted.attempts);
-        tries.retries >= attempts
+    pub fn is_last(&self, facts: &Facts<'_>) -> bool {
+        let silent = Facts {
+            outcome: Outcome::Failed(Failure::Timeout),
+            ..*facts
+        };
+        !matches!(self.decide(&silent, Draw(0)), Decision::Retry(_))
     }
 
     /// What to do about a try that ended; `draw` spreads the waits.

@@ -17,6 +17,7 @@ use mesh_policy::report::Rejection;
 use serde_json::{Value, json};
 
 use super::Served;
+use crate::layers::retry::Series;
 use crate::plans::{Answer, Backend, Outfit, Plans, Service, needs};
 
 /// Applies events; what it has applied stays in force when the watch is lost.
@@ -187,6 +188,9 @@ impl Follower {
         service.rejections = compiled.rejections().collect();
         for rejection in &service.rejections {
             tracing::warn!(subject = rejection.subject, why = rejection.why, "closed");
+        }
+        for port in compiled.ports() {
+            Series::announce(&self.outfit.recorder, &self.outfit.workload, port);
         }
         service.current = needed;
         service.plan = Some(plan);

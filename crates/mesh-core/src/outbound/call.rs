@@ -24,6 +24,7 @@ pub(crate) struct Call {
     /// Which place of the rule's split the backend has.
     place: usize,
     endpoint: Option<InFlight>,
+    is_last: bool,
 }
 
 /// What is decided before the first try, and what was learnt of the tries before this one.
@@ -61,6 +62,7 @@ impl Call {
             backend: None,
             place: 0,
             endpoint: None,
+            is_last: false,
         }
     }
 
@@ -82,6 +84,7 @@ impl Call {
             routed: Arc::new(routed),
             backend: None,
             endpoint: None,
+            is_last: false,
             ..*self
         }
     }
@@ -146,10 +149,14 @@ impl Call {
         self.routed.made
     }
 
-    /// Whether the rule may ask for another try after this one.
+    /// Whether another try may follow if this one takes too long.
     pub(crate) fn may_be_followed(&self) -> bool {
-        self.rule()
-            .is_some_and(|rule| !rule.retry.is_last(self.made()))
+        !self.is_last
+    }
+
+    /// No other try can follow this one.
+    pub(crate) fn set_last(&mut self) {
+        self.is_last = true;
     }
 
     /// When the call was made, as far as it was noted.

@@ -69,7 +69,12 @@ impl Service {
         self.budget
     }
 
-    /// The logical ports, in ascending order.
+    /// What callers may name.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = &ServicePort> {
+        self.ports.iter().map(|port| &port.address)
+    }
+
+    /// The logical ports' numbers, in ascending order.
     pub(crate) fn numbers(&self) -> &[u16] {
         &self.numbers
     }

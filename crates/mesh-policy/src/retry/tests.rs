@@ -240,8 +240,17 @@ fn the_limit_counts_retries_and_the_wait_grows() {
     assert_eq!(after(&policy, &of(0)), Ok(25));
     assert_eq!(after(&policy, &of(1)), Ok(50));
     assert_eq!(decide(&policy, &of(2)), Decision::Stop(Why::Limit));
-    assert!(!policy.is_last(of(1).tries) && policy.is_last(of(2).tries));
-    assert!(RetryPolicy::default().is_last(Tries::default()));
+    assert!(!policy.is_last(&of(1)) && policy.is_last(&of(2)));
+    assert!(RetryPolicy::default().is_last(&of(0)));
+    let lost = Facts {
+        replay: Replay::TooLarge,
+        ..of(0)
+    };
+    let post = Facts {
+        method: &Method::POST,
+        ..of(0)
+    };
+    assert!(policy.is_last(&lost) && policy.is_last(&post));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod discovery;
 mod echo;
 mod forge;
 mod frames;
+mod hops;
 mod http;
 mod identity;
 mod load;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use mesh_core::{Body, BoxError, Client};
 use mesh_test::{Served, TestMesh};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::{Handled, read};
 

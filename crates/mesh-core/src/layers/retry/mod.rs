@@ -81,7 +81,10 @@ where
         let mut tries = None;
         if let Some(call) = call {
             call.budget().deposit(call.begun().into_std());
-            let (first, kept) = Tries::begin(request, call, REPLAY_LIMIT);
+            let (mut first, kept) = Tries::begin(request, call, REPLAY_LIMIT);
+            if let Some(call) = first.extensions_mut().get_mut() {
+                kept.note_last(call);
+            }
             request = first;
             tries = Some(kept);
         }

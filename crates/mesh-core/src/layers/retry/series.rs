@@ -40,6 +40,11 @@ impl Series {
         }
     }
 
+    /// Shows the series of `port` from now on, before anything has happened.
+    pub(crate) fn announce(recorder: &Recorder, workload: &Workload, port: &ServicePort) {
+        drop(Counters::register(recorder, workload, port));
+    }
+
     /// A retry begins.
     pub(super) fn sent(&self, call: &Call) {
         self.of(call).sent.increment(1);
@@ -65,25 +70,27 @@ impl Series {
         if let Some(known) = by_port.get(port) {
             return Arc::clone(known);
         }
-        let counters = Arc::new(self.register(port));
+        let counters = Arc::new(Counters::register(&self.recorder, &self.workload, port));
         by_port.insert(port.clone(), Arc::clone(&counters));
         counters
     }
+}
 
-    fn register(&self, port: &ServicePort) -> Counters {
+impl Counters {
+    /// Registers the series, or finds them.
+    fn register(recorder: &Recorder, workload: &Workload, port: &ServicePort) -> Self {
         let authority = format!("{}.svc.cluster.local:{}", port.service, port.port);
-        let mut labels = self.workload.labels();
+        let mut labels = workload.labels();
         labels.push(Label::from_static_parts("direction", "outbound"));
         labels.push(Label::new("authority", authority));
-        let counter = |name| self.recorder.counter(name, labels.clone());
-        Counters {
+        let counter = |name| recorder.counter(name, labels.clone());
+        Self {
             sent: counter("outbound_http_route_retry_requests_total"),
             succeeded: counter("outbound_http_route_retry_successes_total"),
             stopped: Why::ALL.map(|why| {
                 let mut labels = labels.clone();
                 labels.push(Label::from_static_parts("reason", why.as_str()));
-                self.recorder
-                    .counter("mesh_outbound_not_retried_total", labels)
+                recorder.counter("mesh_outbound_not_retried_total", labels)
             }),
         }
     }

@@ -73,18 +73,7 @@ impl Tries {
 
     /// What to do about a try that ended so.
     pub(super) fn decide(&self, ended: &Ended, unsent: bool) -> Decision {
-        let mut facts = Facts {
-            method: &self.method,
-            call: match self.protocol {
-                Protocol::Http => CallKind::Http,
-                Protocol::Grpc => CallKind::Grpc,
-            },
-            outcome: self.outcome(ended, unsent),
-            replay: Replay::Possible,
-            tries: self.call.made(),
-            pushback: None,
-            left: None,
-        };
+        let mut facts = self.facts(self.outcome(ended, unsent));
         // Whether there is anything to retry is seen without clocks and headers: mostly not.
         let hoped = self.ask(&facts);
         if hoped == Decision::Keep {
@@ -99,6 +88,40 @@ impl Tries {
             Pushback::read(response.headers(), now.unwrap_or_default())
         });
         self.ask(&facts)
+    }
+
+    /// The facts that are known without a look at clock or body.
+    fn facts(&self, outcome: Outcome) -> Facts<'_> {
+        Facts {
+            method: &self.method,
+            call: match self.protocol {
+                Protocol::Http => CallKind::Http,
+                Protocol::Grpc => CallKind::Grpc,
+            },
+            outcome,
+            replay: Replay::Possible,
+            tries: self.call.made(),
+            pushback: None,
+            left: None,
+        }
+    }
+
+    /// Notes in `call`, that of the try to come, if there can be none after it. Only where a
+    /// limit depends on it.
+    pub(super) fn note_last(&self, call: &mut Call) {
+        let Some(rule) = self.call.rule() else {
+            return;
+        };
+        if rule.timeouts.response_headers.is_none() {
+            return;
+        }
+        let facts = Facts {
+            replay: self.body.replay(),
+            ..self.facts(Outcome::Failed(Failure::Timeout))
+        };
+        if rule.retry.is_last(&facts) {
+            call.set_last();
+        }
     }
 
     fn ask(&self, facts: &Facts<'_>) -> Decision {
@@ -173,7 +196,9 @@ impl Tries {
         let attempt = self.inherited.saturating_add(self.made());
         let headers = request.headers_mut();
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
-        request.extensions_mut().insert(self.call.clone());
+        let mut call = self.call.clone();
+        self.note_last(&mut call);
+        request.extensions_mut().insert(call);
         Some(request)
     }
 }

@@ -200,3 +200,39 @@ async fn a_body_of_the_callers_own_that_breaks_is_not_held_against_the_endpoint(
     });
     assert!(load <= fresh, "{load} > {fresh}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn p10_only_a_try_that_can_be_followed_is_held_to_the_limit_of_its_headers() {
+    let limits = TimeoutsPlan {
+        response_headers_ms: millis(100),
+        request_ms: millis(1_000),
+        ..TimeoutsPlan::default()
+    };
+    let retry = mesh_policy::plan::outbound::RetryPlan {
+        attempts: 1,
+        ..mesh_policy::plan::outbound::RetryPlan::default()
+    };
+    let too_large = http_body_util::Full::new(Bytes::from(vec![0; (64 << 10) + 1]));
+    for (method, body, tries) in [
+        ("GET", Body::empty(), 2),
+        ("POST", Body::from("order"), 1),
+        ("PUT", Body::from(vec![0; 1 << 16]), 2),
+        ("PUT", dripping(Duration::from_millis(1)), 2),
+        ("PUT", Body::new(too_large), 1),
+    ] {
+        let mut world = World::new();
+        let silent = memory("silent", Behaviour::IsSilent);
+        world.serve("api.shop:80", std::slice::from_ref(&silent));
+        world.plan(vec![RulePlan {
+            timeouts: limits,
+            retry: Some(retry.clone()),
+            ..rule(vec![to("api.shop:80", 1)])
+        }]);
+        let begun = Instant::now();
+        let request = Request::builder().method(method).uri("http://api.shop/");
+        let error = world.stack().call(request.body(body).unwrap()).await;
+        assert_eq!(Cause::of(&*error.unwrap_err()), Cause::Timeout);
+        assert_eq!(begun.elapsed().as_millis(), 1_000, "{method}");
+        assert_eq!(silent.seen.lock().unwrap().len(), tries, "{method}");
+    }
+}
