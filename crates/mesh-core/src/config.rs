@@ -30,6 +30,9 @@ const MAX_TEXT_BYTES: usize = 253;
 /// A weight beyond this only makes rounding worse.
 const MAX_WEIGHT: u32 = 10_000;
 
+/// What is kept of a request's body is memory for each request in flight.
+const MAX_REPLAY_LIMIT: usize = 16 << 20;
+
 /// What a process tells the mesh about itself.
 ///
 /// ```
@@ -103,6 +106,12 @@ pub struct Config {
     pub metrics: Metrics,
     /// How much clients may ask of a listener; each field of [`Limits`] has its default.
     pub limits: Limits,
+    /// Bytes of a request's body that are kept so that it can be sent again.
+    ///
+    /// Default: 65,536; at most 16 MiB. A body that outgrows it streams on and is sent once.
+    /// 0 keeps none but those that are in memory anyhow; much of it is memory for each request
+    /// in flight.
+    pub replay_limit: usize,
     /// How long [`crate::Mesh::join`] waits for discovery.
     ///
     /// Default: none, for ever. Too short, and a process that starts with the whole
@@ -129,6 +138,7 @@ impl Default for Config {
             admin_hosts: Vec::new(),
             metrics: Metrics::Own,
             limits: Limits::default(),
+            replay_limit: 64 << 10,
             join_timeout: None,
             shutdown: Shutdown::Signals,
         }
@@ -160,6 +170,14 @@ impl Config {
         if self.weight > MAX_WEIGHT {
             let remedy = "give a share between 0 and 10000; 100 is the usual one";
             return Err(InvalidConfig::new("weight", self.weight, remedy));
+        }
+        if self.replay_limit > MAX_REPLAY_LIMIT {
+            let remedy = "keep at most 16777216 bytes; 65536 is the usual limit";
+            return Err(InvalidConfig::new(
+                "replay_limit",
+                self.replay_limit,
+                remedy,
+            ));
         }
         if self.join_timeout.is_some_and(|limit| limit.is_zero()) {
             let remedy = "give a time above zero, or none to wait for ever";
@@ -300,7 +318,7 @@ mod tests {
     #[test]
     fn every_refusal_names_its_field() {
         type Break = fn(&mut Config);
-        let cases: [(&str, Break); 10] = [
+        let cases: [(&str, Break); 11] = [
             ("discovery", |c| c.discovery.clear()),
             ("discovery", |c| {
                 c.discovery = vec![Uri::from_static("http://a:1")];
@@ -315,6 +333,7 @@ mod tests {
                 c.services = vec!["a.b".parse().unwrap(), "a.b".parse().unwrap()];
             }),
             ("weight", |c| c.weight = 10_001),
+            ("replay_limit", |c| c.replay_limit = usize::MAX),
             ("join_timeout", |c| c.join_timeout = Some(Duration::ZERO)),
             ("name", |c| c.name = Some("a\nb".into())),
             ("zone", |c| c.zone = Some(String::new())),

@@ -100,7 +100,11 @@ impl Mesh {
         let series =
             crate::layers::retry::Series::new(recorder.clone(), Arc::clone(&joined.workload));
         let inner = Inner {
-            outbound: outbound::stack(Arc::clone(&joined.plans), Arc::new(series)),
+            outbound: outbound::stack(
+                Arc::clone(&joined.plans),
+                Arc::new(series),
+                config.replay_limit,
+            ),
             config,
             recorder,
             joined,

@@ -49,8 +49,8 @@ use crate::plans::Plans;
 pub(crate) type Outbound =
     Inherit<CanonicalPath<Route<Filter<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>>;
 
-/// Puts the stack together.
-pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>) -> Outbound {
+/// Puts the stack together; `replay_limit` bytes of a body are kept for another try.
+pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>, replay_limit: usize) -> Outbound {
     let context = ContextLayer;
     let path = CanonicalPathLayer;
     let route = RouteLayer::new(plans);
@@ -58,7 +58,7 @@ pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>) -> Outbound {
     // A step that does nothing yet is the identity: it has a place and costs nothing.
     let observe = Identity::new();
     let deadline = TimeoutLayer::new(None);
-    let retry = RetryLayer::new(series);
+    let retry = RetryLayer::new(series, replay_limit);
     let split = SplitLayer;
     let of_backend = FilterLayer::of_backend();
     let balance = BalanceLayer;

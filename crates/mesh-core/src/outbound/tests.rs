@@ -156,12 +156,17 @@ impl World {
     }
 
     fn stack(&self) -> Outbound {
+        self.stack_that_keeps(64 << 10)
+    }
+
+    fn stack_that_keeps(&self, replay_limit: usize) -> Outbound {
         let Outfit {
             recorder, workload, ..
         } = self.outfit.clone();
         stack(
             Arc::clone(&self.plans),
             Arc::new(Series::new(recorder, workload)),
+            replay_limit,
         )
     }
 

@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use mesh_tls::config::Alpn;
 use mesh_tls::handshake::TlsFacts;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 pub(crate) use lease::{Held, Lease};
@@ -60,6 +60,10 @@ impl Default for PoolLimits {
 /// How often one request looks for a connection before it gives up: between a look
 /// and the next, others may have filled the connection that was opened for it.
 const MAX_LOOKS: usize = 8;
+/// HTTP/1.1 connections to one endpoint that are being opened at once. Beyond it requests wait
+/// for their turn, or for a connection that has become free: a burst after a restart would
+/// otherwise be as many handshakes at one moment.
+const MAX_DIALS: usize = 64;
 /// How long an idle HTTP/1.1 connection may take to be free; then another is taken.
 const FREE_WITHIN: Duration = Duration::from_millis(20);
 
@@ -71,6 +75,8 @@ pub(crate) struct Pool {
     limits: PoolLimits,
     shared: ArcSwap<Vec<Arc<Shared>>>,
     state: Mutex<State>,
+    /// Turns to open an HTTP/1.1 connection.
+    turns: Semaphore,
     /// What the newest connection's handshake agreed on.
     tls: ArcSwapOption<TlsFacts>,
 }
@@ -102,6 +108,7 @@ impl Pool {
             limits,
             shared: ArcSwap::default(),
             state: Mutex::default(),
+            turns: Semaphore::new(MAX_DIALS),
             tls: ArcSwapOption::empty(),
         })
     }
@@ -219,23 +226,35 @@ impl Pool {
     }
 
     async fn whole(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
+        if let Some(lease) = self.waiting().await {
+            return Ok(lease);
+        }
+        let turn = self.turns.acquire().await;
+        let _turn = turn.map_err(|_| ConnectFailed::abandoned())?;
+        // While we waited for our turn, another request may have ended.
+        if let Some(lease) = self.waiting().await {
+            return Ok(lease);
+        }
+        let opened = self.dial.dial().await?;
+        let sender = self.take_in(opened).ok_or_else(ConnectFailed::abandoned)?;
         let home = Arc::clone(self);
+        Ok(Lease::Http1 { sender, home })
+    }
+
+    /// An HTTP/1.1 connection that waits for a request, if there is one.
+    async fn waiting(self: &Arc<Self>) -> Option<Lease> {
         loop {
             // Bound to a variable: the guard must not live on across the await.
             let waiting = self.state().idle.pop();
-            let Some(Idle { mut sender, .. }) = waiting else {
-                break;
-            };
+            let Idle { mut sender, .. } = waiting?;
             // One whose last response came before its upload had ended may not be free for long.
             let free = sender.is_ready()
                 || matches!(timeout(FREE_WITHIN, sender.ready()).await, Ok(Ok(())));
             if free {
-                return Ok(Lease::Http1 { sender, home });
+                let home = Arc::clone(self);
+                return Some(Lease::Http1 { sender, home });
             }
         }
-        let opened = self.dial.dial().await?;
-        let sender = self.take_in(opened).ok_or_else(ConnectFailed::abandoned)?;
-        Ok(Lease::Http1 { sender, home })
     }
 
     /// An HTTP/1.1 connection whose response has ended waits for the next request.

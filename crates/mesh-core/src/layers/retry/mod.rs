@@ -27,19 +27,20 @@ pub(crate) use tries::Unsent;
 use crate::outbound::Call;
 use crate::{Body, BoxError};
 
-/// Bytes of a request's body that are kept for another try; Linkerd's.
-const REPLAY_LIMIT: usize = 64 << 10;
-
 /// Tries requests again by the rules of their plans.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryLayer {
     series: Arc<Series>,
+    replay_limit: usize,
 }
 
 impl RetryLayer {
-    /// Counts what becomes of retries in `series`.
-    pub(crate) const fn new(series: Arc<Series>) -> Self {
-        Self { series }
+    /// Keeps `replay_limit` bytes of a body, and counts what becomes of retries in `series`.
+    pub(crate) const fn new(series: Arc<Series>, replay_limit: usize) -> Self {
+        Self {
+            series,
+            replay_limit,
+        }
     }
 }
 
@@ -50,6 +51,7 @@ impl<S> Layer<S> for RetryLayer {
         Retry {
             inner,
             series: Arc::clone(&self.series),
+            replay_limit: self.replay_limit,
         }
     }
 }
@@ -59,6 +61,7 @@ impl<S> Layer<S> for RetryLayer {
 pub(crate) struct Retry<S> {
     inner: S,
     series: Arc<Series>,
+    replay_limit: usize,
 }
 
 impl<S> Service<Request<Body>> for Retry<S>
@@ -81,7 +84,7 @@ where
         let mut tries = None;
         if let Some(call) = call {
             call.budget().deposit(call.begun().into_std());
-            let (mut first, kept) = Tries::begin(request, call, REPLAY_LIMIT);
+            let (mut first, kept) = Tries::begin(request, call, self.replay_limit);
             if let Some(call) = first.extensions_mut().get_mut() {
                 kept.note_last(call);
             }

@@ -75,6 +75,20 @@ async fn p08_a_post_is_tried_again_only_where_the_route_answers_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn p08_a_body_is_kept_as_far_as_the_process_was_told_to() {
+    for (limit, times) in [(9, 2), (8, 1)] {
+        let mut world = World::new();
+        let bad = memory("bad", Behaviour::Fails);
+        world.serve("api.shop:80", std::slice::from_ref(&bad));
+        world.plan(vec![retried(1, TimeoutsPlan::default())]);
+        let streamed = Body::new(http_body_util::Full::new(bytes::Bytes::from("nine byte")));
+        let put = Request::put("http://api.shop/").body(streamed).unwrap();
+        let response = world.stack_that_keeps(limit).call(put).await.unwrap();
+        assert_eq!((response.status().as_u16(), tries(&bad)), (500, times));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn p10_tries_and_waits_together_end_at_the_requests_limit() {
     let mut world = World::new();
     let silent = memory("silent", Behaviour::IsSilent);

@@ -1,5 +1,5 @@
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -16,7 +16,9 @@ struct Memory {
     version: Alpn,
     streams: u32,
     dials: Arc<AtomicUsize>,
-    refuse: bool,
+    refuses: Arc<AtomicBool>,
+    /// Connections that may be opened.
+    opens: Arc<Semaphore>,
     /// Answers that may be given.
     answers: Arc<Semaphore>,
 }
@@ -27,7 +29,8 @@ impl Memory {
             version,
             streams: 100,
             dials: Arc::default(),
-            refuse: false,
+            refuses: Arc::default(),
+            opens: Arc::new(Semaphore::new(1_000)),
             answers: Arc::new(Semaphore::new(1_000)),
         }
     }
@@ -42,9 +45,10 @@ impl Dial for Memory {
         self.dials.fetch_add(1, Ordering::Relaxed);
         let this = self.clone();
         Box::pin(async move {
-            if this.refuse {
+            if this.refuses.load(Ordering::Relaxed) {
                 return Err(ConnectFailed::refused());
             }
+            this.opens.acquire().await.expect("never closed").forget();
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let version = this.version;
             tokio::spawn(serve(theirs, this));
@@ -144,7 +148,7 @@ async fn full_connections_make_the_pool_open_another_up_to_its_bound() {
 #[tokio::test]
 async fn all_who_wait_for_a_connection_are_told_why_there_is_none() {
     let memory = Memory {
-        refuse: true,
+        refuses: Arc::new(true.into()),
         ..Memory::new(Alpn::Http2)
     };
     let pool = Pool::new(memory.clone(), limits());
@@ -234,4 +238,36 @@ async fn idle_http1_connections_are_bounded_and_end() {
     assert_eq!(pool.state().idle.len(), 2);
     tokio::time::sleep(few.idle_for * 2).await;
     assert_eq!(pool.state().idle.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_opens_no_more_http1_connections_at_once_than_there_are_turns() {
+    let mut memory = Memory::new(Alpn::Http1);
+    memory.opens = Arc::new(Semaphore::new(0));
+    let pool = Pool::new(memory.clone(), limits());
+    let burst: Vec<_> = (0..MAX_DIALS + 10)
+        .map(|_| {
+            let pool = Arc::clone(&pool);
+            tokio::spawn(async move { call(&pool).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(memory.dials(), MAX_DIALS);
+    memory.opens.add_permits(1_000);
+    for call in burst {
+        call.await.expect("each is answered");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_a_turn_on_a_full_connection_when_another_cannot_be_had() {
+    let mut memory = Memory::new(Alpn::Http2);
+    memory.streams = 1;
+    let pool = Pool::new(memory.clone(), limits());
+    call(&pool).await;
+    let _full = pool.lease().await.expect("the one stream");
+    memory.refuses.store(true, Ordering::Relaxed);
+    let turn = pool.lease().await;
+    assert!(turn.is_ok(), "{:?}", turn.err());
+    assert_eq!(memory.dials(), 2);
 }
