@@ -266,6 +266,8 @@ fn share(
 }
 
 fn router(shared: &Shared) -> Router {
+    let worlds = Arc::clone(&shared.worlds);
+    let statuses = api::Statuses::new(move || worlds.latest());
     Router::new()
         .merge(identity::routes::routes())
         .merge(watches::routes())
@@ -275,7 +277,7 @@ fn router(shared: &Shared) -> Router {
         .merge(targets::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
-        .merge(api::router(shared.objects.clone()))
+        .merge(api::router(shared.objects.clone(), Some(statuses)))
         .layer(middleware::from_fn_with_state(Arc::clone(shared), settle))
         .layer(middleware::from_fn(access::check))
 }

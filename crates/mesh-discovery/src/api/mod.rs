@@ -13,11 +13,12 @@ mod body;
 mod failure;
 mod path;
 mod query;
+mod status;
 #[cfg(test)]
 mod tests;
 mod warning;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
 use axum::{Json, Router};
@@ -30,17 +31,34 @@ use self::failure::Failure;
 use self::path::Target;
 use crate::admission;
 use crate::caller::{Caller, NotPermitted};
-use crate::objects::{MAX_OBJECT_BYTES, Mode, ObjectName, Objects, Precondition};
+use crate::objects::{MAX_OBJECT_BYTES, Mode, ObjectName, Objects, Precondition, Stored};
 
-/// The routes under `/api`, `/apis` and `/v1/apply`, without any state left to give.
-pub fn router(objects: Objects) -> Router {
+pub use self::status::Statuses;
+
+/// What the resource API answers from.
+#[derive(Clone, Debug)]
+struct Resources {
+    objects: Objects,
+    /// Without it no object has a status.
+    statuses: Option<Statuses>,
+}
+
+impl FromRef<Resources> for Objects {
+    fn from_ref(resources: &Resources) -> Self {
+        resources.objects.clone()
+    }
+}
+
+/// The routes under `/api`, `/apis` and `/v1/apply`, without any state left to give. Objects are
+/// shown with a status where there are `statuses`.
+pub fn router(objects: Objects, statuses: Option<Statuses>) -> Router {
     Router::new()
         .route("/api", any(resource))
         .route("/api/{*path}", any(resource))
         .route("/apis", any(resource))
         .route("/apis/{*path}", any(resource))
         .route("/v1/apply", post(apply::apply))
-        .with_state(objects)
+        .with_state(Resources { objects, statuses })
 }
 
 /// The answer to a caller that may not use the resource API, in the form its clients read.
@@ -49,7 +67,7 @@ pub(crate) fn denied(error: NotPermitted) -> Response {
 }
 
 async fn resource(
-    State(objects): State<Objects>,
+    State(resources): State<Resources>,
     caller: Caller,
     request: Request,
 ) -> Result<Response, Failure> {
@@ -58,7 +76,8 @@ async fn resource(
     let target = Target::parse(path).ok_or_else(|| Failure::unknown_path(path))?;
     let mode = query::mode(request.uri().query())?;
     let call = Call {
-        objects,
+        objects: resources.objects,
+        statuses: resources.statuses,
         target,
         mode,
     };
@@ -79,6 +98,7 @@ async fn resource(
 /// One request whose path and query are understood.
 struct Call {
     objects: Objects,
+    statuses: Option<Statuses>,
     target: Target,
     mode: Mode,
 }
@@ -98,8 +118,8 @@ impl Call {
         } = &self.target;
         let api_version = self.target.api_version();
         let list = self.objects.list(*kind, namespace.as_deref()).await?;
-        let present = |stored: crate::objects::Stored| stored.presented(&api_version);
-        let items: Vec<Value> = list.items.into_iter().map(present).collect();
+        let items = list.items.into_iter().map(|stored| self.show(stored));
+        let items: Vec<Value> = items.collect();
         let answer = json!({
             "kind": format!("{}List", kind.kind()),
             "apiVersion": api_version,
@@ -111,7 +131,18 @@ impl Call {
 
     async fn get(&self, name: &ObjectName) -> Result<Response, Failure> {
         let stored = self.objects.get(name).await?;
-        Ok(Json(stored.presented(&self.target.api_version())).into_response())
+        Ok(Json(self.show(stored)).into_response())
+    }
+
+    /// The object as it is told, with how it stands.
+    fn show(&self, stored: Stored) -> Value {
+        let statuses = self.statuses.as_ref();
+        let status = statuses.and_then(|statuses| statuses.of(&stored));
+        let mut shown = stored.presented(&self.target.api_version());
+        if let Some(status) = status {
+            shown["status"] = status;
+        }
+        shown
     }
 
     async fn create(&self, request: Request) -> Result<Response, Failure> {

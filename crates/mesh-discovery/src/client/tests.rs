@@ -110,7 +110,7 @@ async fn discovery(authority: &Authority) -> String {
     let objects = Objects::new(Arc::new(Memory::new()), domain());
     let token = JoinToken::new([1; 9], [2; 32], [3; 32]).reveal();
     let created = TokenCreated { token, expires: 7 };
-    let router = api::router(objects)
+    let router = api::router(objects, None)
         .route(
             "/v1/tokens",
             post(|| async { Json(created) }).get(|| async { Json(TokenList::default()) }),

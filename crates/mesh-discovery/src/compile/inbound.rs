@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mesh_policy::identity::{Identity, TrustDomain};
 use mesh_policy::manifest::{
-    AuthenticationKind, AuthenticationRef, AuthorizedClient, DefaultPolicy, IdentitySpec, Manifest,
-    PolicyTarget, PortSelector, Resolved, Server, ServerTarget, Spec,
+    AuthenticationKind, AuthenticationRef, AuthorizedClient, DefaultPolicy, IdentitySpec,
+    LabelSelector, Manifest, PolicyTarget, PortSelector, Resolved, Server, ServerTarget, Spec,
 };
 use mesh_policy::name::{ObjectRef, ServiceAddress};
 use mesh_policy::plan::endpoint::HttpVersions;
@@ -181,6 +181,47 @@ impl Policies {
             Some((manifest, server)) => Selected::One(manifest, server),
             None => Selected::None,
         }
+    }
+
+    /// The servers of the namespace of `manifest`.
+    fn servers_beside(&self, manifest: &Manifest) -> impl Iterator<Item = &Manifest> {
+        let namespace = manifest.meta.namespace.clone();
+        let servers = self.servers.iter().map(|server| &**server);
+        servers.filter(move |server| server.meta.namespace == namespace)
+    }
+
+    /// Whether the namespace of `manifest` has a `Server` of this name.
+    pub(super) fn has_server(&self, manifest: &Manifest, name: &str) -> bool {
+        self.servers_beside(manifest)
+            .any(|server| server.meta.name == name)
+    }
+
+    /// Whether `selector` selects a `Server` of the namespace of `manifest`.
+    pub(super) fn selects_server(&self, manifest: &Manifest, selector: &LabelSelector) -> bool {
+        let mut servers = self.servers_beside(manifest);
+        servers.any(|server| selector.matches(&server.meta.labels))
+    }
+
+    /// An older `Server` with the very same selector and port.
+    pub(super) fn older_twin(&self, manifest: &Manifest, server: &Server) -> Option<&Manifest> {
+        let own = |other: &&Manifest| other.meta.name == manifest.meta.name;
+        let mut older = self
+            .servers_beside(manifest)
+            .take_while(|other| !own(other));
+        older.find(|other| {
+            matches!(&other.spec, Spec::Server(twin) if twin.port == server.port && twin.selector == server.selector)
+        })
+    }
+
+    /// The first reference that leads nowhere.
+    pub(super) fn missing<'a>(
+        &self,
+        references: &'a [AuthenticationRef],
+    ) -> Option<&'a AuthenticationRef> {
+        references.iter().find(|reference| {
+            reference.kind != AuthenticationKind::ServiceAccount
+                && self.referenced(reference).is_none()
+        })
     }
 
     fn authorizations(&self, manifest: &Manifest, server: &Server) -> Vec<Part<AuthorizationPlan>> {

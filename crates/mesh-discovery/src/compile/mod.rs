@@ -14,6 +14,7 @@ mod inbound;
 mod outbound;
 mod resilience;
 mod services;
+mod status;
 mod world;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use inbound::Workload;
 pub(crate) use services::DEFAULT_PORT;
+pub use status::{Condition, Holds, Status};
 pub use world::World;
 
 /// All that a world is made of, read at one revision.

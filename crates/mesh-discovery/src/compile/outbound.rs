@@ -85,17 +85,38 @@ impl Routes {
                 return attached;
             }
         }
-        let split = self
-            .splits
-            .iter()
-            .find_map(|manifest| match &manifest.spec {
-                Spec::TrafficSplit(split) if split.service == *service => Some((manifest, split)),
-                _ => None,
-            });
-        vec![match split {
-            Some((manifest, split)) => split_plan(services, manifest, split, port),
-            None => default_plan(services, &parent),
+        let split = self.split_of(service);
+        vec![match split.map(|manifest| (manifest, &manifest.spec)) {
+            Some((manifest, Spec::TrafficSplit(split))) => {
+                split_plan(services, manifest, split, port)
+            }
+            _ => default_plan(services, &parent),
         }]
+    }
+
+    /// The split that holds for a service where no route does: the oldest.
+    pub(super) fn split_of(&self, service: &ServiceName) -> Option<&Manifest> {
+        let holds =
+            |spec: &Spec| matches!(spec, Spec::TrafficSplit(split) if split.service == *service);
+        let found = self.splits.iter().find(|manifest| holds(&manifest.spec));
+        found.map(|manifest| &**manifest)
+    }
+
+    /// The oldest route of the service's own namespace, on any port.
+    pub(super) fn route_of<'a>(&'a self, service: &'a ServiceName) -> Option<&'a Manifest> {
+        let mut routes = self.attached(service, None, service.namespace.as_str());
+        routes.next().map(|(manifest, _)| manifest)
+    }
+
+    /// What a leaf of a split comes to, on the first port that the service has.
+    pub(super) fn leaf(
+        services: &Services,
+        manifest: &Manifest,
+        split: &TrafficSplit,
+        leaf: &(ServiceName, u32),
+    ) -> TargetPlan {
+        let port = services.ports(&split.service).next();
+        split_target(services, manifest, split, (leaf, port)).target
     }
 
     /// Routes of `namespace` that name the service, on this port if one is given.
@@ -163,7 +184,7 @@ const fn itself(parent: ServicePort) -> BackendPlan {
 }
 
 /// A backend is valid in the route's own namespace, or where it is the very service that was called, if it was ever applied or served, on a port it has.
-fn target(
+pub(super) fn target(
     services: &Services,
     manifest: &Manifest,
     backend: &BackendRef,
@@ -210,26 +231,34 @@ fn invalid(service: &ServiceName, reason: &str, message: &str) -> TargetPlan {
 }
 
 /// A leaf of a split is called on the port that was called, or else on its only one.
+fn split_target(
+    services: &Services,
+    manifest: &Manifest,
+    split: &TrafficSplit,
+    ((service, weight), port): (&(ServiceName, u32), Option<u16>),
+) -> BackendPlan {
+    let same = services.ports(service).find(|known| Some(*known) == port);
+    let backend = BackendRef {
+        service: service.clone(),
+        port: same.or_else(|| services.only_port(service)),
+        weight: *weight,
+        filters: Vec::new(),
+    };
+    BackendPlan {
+        weight: *weight,
+        target: target(services, manifest, &backend, &split.service),
+        filters: Vec::new(),
+    }
+}
+
 fn split_plan(
     services: &Services,
     manifest: &Manifest,
     split: &TrafficSplit,
     port: u16,
 ) -> RoutePlan {
-    let backend = |(service, weight): &(ServiceName, u32)| {
-        let same = services.ports(service).find(|known| *known == port);
-        let backend = BackendRef {
-            service: service.clone(),
-            port: same.or_else(|| services.only_port(service)),
-            weight: *weight,
-            filters: Vec::new(),
-        };
-        BackendPlan {
-            weight: *weight,
-            target: target(services, manifest, &backend, &split.service),
-            filters: Vec::new(),
-        }
-    };
+    let backend =
+        |leaf: &(ServiceName, u32)| split_target(services, manifest, split, (leaf, Some(port)));
     RoutePlan {
         source: object_ref(&manifest.meta),
         rules: vec![RulePlan {

@@ -22,9 +22,9 @@ use super::{Registered, Sources};
 #[derive(Debug)]
 pub struct World {
     cursor: Cursor,
-    services: Services,
-    routes: Routes,
-    policies: Policies,
+    pub(super) services: Services,
+    pub(super) routes: Routes,
+    pub(super) policies: Policies,
     endpoints: BTreeMap<ServicePort, Arc<EndpointSet>>,
     nobody: Arc<EndpointSet>,
     /// Bounded by the services that exist and the namespaces that have routes of their own.

@@ -110,7 +110,7 @@ pub(super) fn section<'a>(
 }
 
 /// A moment as Kubernetes writes it: UTC, whole seconds, such as `2026-01-31T08:00:00Z`.
-fn rfc3339(at: SystemTime) -> String {
+pub(crate) fn rfc3339(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 pub use self::apply::ApplyError;
 pub use self::error::ObjectError;
 use self::metadata::Birth;
+pub(crate) use self::metadata::rfc3339;
 use crate::store::{CommitError, Expect, OBJECTS, Record, SharedStore, Write, object_key};
 
 /// The largest object, in bytes of JSON, as etcd and Kubernetes bound it.

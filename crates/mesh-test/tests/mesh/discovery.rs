@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mesh_discovery::objects::ObjectName;
+use mesh_policy::manifest::Kind;
 use mesh_test::TestMesh;
 
 use crate::{Handled, get, named, raw};
@@ -81,4 +83,47 @@ async fn c20_a_workload_cannot_register_as_a_service_it_may_not_serve() {
     raw::register(&mesh, "shop/web", "web.shop", address)
         .await
         .expect("its own namespace is allowed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_says_how_it_stands_and_since_when() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let route = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: r, namespace: shop }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: api }]
+  rules: [{ backendRefs: [{ name: api, port: 80 }] }]
+";
+    mesh.apply(route).await.expect("a route");
+    let conditions = async || {
+        let name = ObjectName {
+            kind: Kind::HttpRoute,
+            namespace: "shop".to_owned(),
+            name: "r".to_owned(),
+        };
+        let shown = mesh.admin().get(&name).await;
+        let shown = shown.expect("it is there");
+        let parent = shown["status"]["parents"][0].clone();
+        assert_eq!(parent["parentRef"]["name"], "api");
+        parent["conditions"].clone()
+    };
+    let before = conditions().await;
+    assert_eq!(before[0]["type"], "Accepted");
+    assert_eq!(before[0]["status"], "False");
+    assert_eq!(before[0]["reason"], "NoMatchingParent");
+    assert_eq!(before[0]["observedGeneration"], 1);
+    assert_eq!(before, conditions().await, "nothing has changed since");
+    let service = "
+apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: shop }
+spec: { ports: [{ port: 80 }] }
+";
+    mesh.apply(service).await.expect("a Service");
+    let after = conditions().await;
+    assert_eq!(after[0]["status"], "True");
+    assert_eq!(after[1]["type"], "ResolvedRefs");
+    assert_eq!(after[1]["status"], "True");
 }

@@ -36,7 +36,7 @@ impl Fixture {
         let caller = Caller::Admin(Identity::admin(&domain));
         let objects = Objects::new(Arc::clone(&store), domain);
         Self {
-            router: super::router(objects),
+            router: super::router(objects, None),
             store,
             caller,
         }

@@ -1,0 +1,230 @@
+//! How an object stands: whether it has an effect, and if not, why.
+//!
+//! The words are Gateway API's where it has one. Nothing here decides anything: it
+//! asks the same functions that make plans, so that a status cannot say otherwise
+//! than what processes are told.
+
+use mesh_policy::manifest::{
+    AuthorizationPolicy, HttpRoute, Manifest, Parent, PolicyTarget, Server, ServerAuthorization,
+    ServerTarget, Spec, TrafficSplit,
+};
+use mesh_policy::name::ServiceName;
+use mesh_policy::plan::outbound::TargetPlan;
+
+use super::outbound::{Routes, target};
+use super::world::World;
+
+/// One statement about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Such as `Accepted`.
+    pub about: &'static str,
+    /// Whether it holds.
+    pub holds: Holds,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, in a sentence, with the remedy; empty where all is well.
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+}
+
+/// All statements about one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Of the object itself.
+    Object(Vec<Condition>),
+    /// Of a route, towards each of its parents.
+    Parents(Vec<(Parent, Vec<Condition>)>),
+}
+
+impl Condition {
+    fn good(about: &'static str) -> Self {
+        Self {
+            about,
+            holds: Holds::Yes,
+            reason: about,
+            message: String::new(),
+        }
+    }
+
+    fn bad(about: &'static str, reason: &'static str, message: String) -> Self {
+        let holds = Holds::No;
+        Self {
+            about,
+            holds,
+            reason,
+            message,
+        }
+    }
+}
+
+const ACCEPTED: &str = "Accepted";
+const RESOLVED: &str = "ResolvedRefs";
+const CONFLICTED: &str = "Conflicted";
+const NO_TARGET: &str = "NoMatchingTarget";
+
+impl World {
+    /// How `manifest`, one of this world's objects, stands in it.
+    #[must_use]
+    pub fn status(&self, manifest: &Manifest) -> Status {
+        Status::Object(match &manifest.spec {
+            Spec::HttpRoute(route) => return self.of_route(manifest, route),
+            Spec::TrafficSplit(split) => self.of_split(manifest, split),
+            Spec::Server(server) => self.of_server(manifest, server),
+            Spec::AuthorizationPolicy(policy) => self.of_policy(manifest, policy),
+            Spec::ServerAuthorization(authorization) => {
+                vec![self.of_authorization(manifest, authorization)]
+            }
+            Spec::Service(_) | Spec::MeshTlsAuthentication(_) | Spec::NetworkAuthentication(_) => {
+                vec![Condition::good(ACCEPTED)]
+            }
+        })
+    }
+
+    fn of_route(&self, manifest: &Manifest, route: &HttpRoute) -> Status {
+        let parent = |parent: &Parent| {
+            let backends = route.rules.iter().flat_map(|rule| &rule.backends);
+            let targets = backends.map(|b| target(&self.services, manifest, b, &parent.service));
+            let conditions = vec![self.attaches(parent), resolved(targets)];
+            (parent.clone(), conditions)
+        };
+        Status::Parents(route.parents.iter().map(parent).collect())
+    }
+
+    fn attaches(&self, parent: &Parent) -> Condition {
+        let service = &parent.service;
+        let no_parent = |message| Condition::bad(ACCEPTED, "NoMatchingParent", message);
+        if !self.services.knows(service) {
+            return no_parent(format!(
+                "nobody ever applied or served the Service {service}: apply it, or correct parentRefs"
+            ));
+        }
+        match parent.port {
+            Some(port) if !self.services.ports(service).any(|known| known == port) => {
+                no_parent(format!(
+                    "the Service {service} has no port {port}: correct parentRefs, or leave the port out"
+                ))
+            }
+            _ => Condition::good(ACCEPTED),
+        }
+    }
+
+    fn of_split(&self, manifest: &Manifest, split: &TrafficSplit) -> Vec<Condition> {
+        let service = &split.service;
+        let accepted = if self.services.knows(service) {
+            Condition::good(ACCEPTED)
+        } else {
+            let message = format!("nobody ever applied or served the Service {service}: apply it");
+            Condition::bad(ACCEPTED, NO_TARGET, message)
+        };
+        let targets = split.backends.iter();
+        let targets = targets.map(|leaf| Routes::leaf(&self.services, manifest, split, leaf));
+        let mut conditions = vec![accepted, resolved(targets)];
+        conditions.extend(self.wins_over(manifest, service).map(|winner| Condition {
+            about: CONFLICTED,
+            holds: Holds::Yes,
+            reason: "Superseded",
+            message: format!("{winner} governs {service}: remove one of the two"),
+        }));
+        conditions
+    }
+
+    /// What governs the service in place of this split.
+    fn wins_over(&self, split: &Manifest, service: &ServiceName) -> Option<String> {
+        if let Some(route) = self.routes.route_of(service) {
+            return Some(format!("the HTTPRoute {}", route.meta.name));
+        }
+        let first = self.routes.split_of(service)?;
+        let same =
+            first.meta.name == split.meta.name && first.meta.namespace == split.meta.namespace;
+        (!same).then(|| format!("the older TrafficSplit {}", first.meta.name))
+    }
+
+    fn of_server(&self, manifest: &Manifest, server: &Server) -> Vec<Condition> {
+        let mut conditions = vec![Condition::good(ACCEPTED)];
+        let older = self.policies.older_twin(manifest, server);
+        conditions.extend(older.map(|older| Condition {
+            about: CONFLICTED,
+            holds: Holds::Yes,
+            reason: "Superseded",
+            message: format!(
+                "the older Server {} selects the same workloads and port, and holds: remove one of the two",
+                older.meta.name
+            ),
+        }));
+        conditions
+    }
+
+    fn of_policy(&self, manifest: &Manifest, policy: &AuthorizationPolicy) -> Vec<Condition> {
+        let accepted = match &policy.target {
+            PolicyTarget::Server(name) if !self.policies.has_server(manifest, name) => {
+                let message = format!(
+                    "there is no Server {name} in this namespace: apply it, or correct targetRef"
+                );
+                Condition::bad(ACCEPTED, NO_TARGET, message)
+            }
+            PolicyTarget::Server(_) | PolicyTarget::Namespace => Condition::good(ACCEPTED),
+        };
+        let missing = self.policies.missing(&policy.authentications);
+        let resolved = match missing {
+            None => Condition::good(RESOLVED),
+            Some(reference) => {
+                let message = format!(
+                    "there is no {} in namespace {}: apply it; until then this policy grants nothing",
+                    reference.name, reference.namespace
+                );
+                Condition::bad(RESOLVED, "AuthenticationNotFound", message)
+            }
+        };
+        vec![accepted, resolved]
+    }
+
+    fn of_authorization(
+        &self,
+        manifest: &Manifest,
+        authorization: &ServerAuthorization,
+    ) -> Condition {
+        let found = match &authorization.servers {
+            ServerTarget::Name(name) => self.policies.has_server(manifest, name),
+            ServerTarget::Selector(selector) => self.policies.selects_server(manifest, selector),
+        };
+        if found {
+            return Condition::good(ACCEPTED);
+        }
+        let message = "it names no Server of this namespace: apply one, or correct spec.server";
+        Condition::bad(ACCEPTED, NO_TARGET, message.to_owned())
+    }
+}
+
+/// Whether every backend can be called; the first reason stands for all, the message tells each.
+fn resolved(targets: impl Iterator<Item = TargetPlan>) -> Condition {
+    let mut reasons = Vec::new();
+    let mut messages = Vec::new();
+    for target in targets {
+        if let TargetPlan::Invalid {
+            name,
+            reason,
+            message,
+        } = target
+        {
+            reasons.push(reason);
+            messages.push(format!("{name}: {message}"));
+        }
+    }
+    match reasons.first().map(String::as_str) {
+        None => Condition::good(RESOLVED),
+        Some("RefNotPermitted") => Condition::bad(RESOLVED, "RefNotPermitted", messages.join("; ")),
+        Some(_) => Condition::bad(RESOLVED, "BackendNotFound", messages.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

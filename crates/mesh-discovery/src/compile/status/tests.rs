@@ -1,0 +1,178 @@
+//! What a status says, in a world where it is so.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use mesh_policy::manifest::{parse_json, parse_yaml};
+use mesh_policy::plan::watch::Cursor;
+
+use super::*;
+use crate::compile::Sources;
+
+/// Every object of `yaml` and how it stands, one line a condition.
+fn told(yaml: &str, served: &[&str]) -> String {
+    let parsed = parse_yaml("test.yaml", yaml).unwrap();
+    let aged = parsed.manifests.iter().enumerate().map(|(age, manifest)| {
+        let mut json = manifest.raw.clone();
+        json["metadata"]["creationTimestamp"] = format!("2026-01-01T00:00:{age:02}Z").into();
+        Arc::new(parse_json(&json).unwrap())
+    });
+    let objects: Vec<_> = aged.collect();
+    let world = World::new(Sources {
+        cursor: Cursor {
+            store: "s".to_owned(),
+            revision: 1,
+        },
+        domain: "mesh.local".parse().unwrap(),
+        objects: objects.clone(),
+        registrations: Vec::new(),
+        served: served.iter().map(|port| port.parse().unwrap()).collect(),
+    });
+    let mut lines = String::new();
+    for object in &objects {
+        let conditions = match world.status(object) {
+            Status::Object(conditions) => conditions,
+            Status::Parents(parents) => parents.into_iter().flat_map(|(_, all)| all).collect(),
+        };
+        for Condition {
+            about,
+            holds,
+            reason,
+            ..
+        } in conditions
+        {
+            let name = &object.meta.name;
+            writeln!(lines, "{name} {about} {holds:?} {reason}").unwrap();
+        }
+    }
+    lines
+}
+
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: shop }
+spec: { ports: [{ port: 80 }] }
+---
+";
+
+fn route(name: &str, parent: &str, backend: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{ name: {name}, namespace: shop }}
+spec:
+  parentRefs: [{{ group: '', kind: Service, {parent} }}]
+  rules: [{{ backendRefs: [{backend}] }}]
+---
+"
+    )
+}
+
+fn split(name: &str) -> String {
+    format!(
+        "apiVersion: split.smi-spec.io/v1alpha4
+kind: TrafficSplit
+metadata: {{ name: {name}, namespace: shop }}
+spec: {{ service: api, backends: [{{ service: api, weight: 1 }}] }}
+---
+"
+    )
+}
+
+#[test]
+fn a_route_says_whether_its_parents_and_backends_are_there() {
+    let good = route("good", "name: api", "{ name: api, port: 80 }");
+    let parentless = route("parentless", "name: apo", "{ name: api, port: 80 }");
+    let portless = route("portless", "name: api, port: 81", "{ name: api, port: 80 }");
+    let lost = route("lost", "name: api", "{ name: gone, port: 80 }");
+    let foreign = route(
+        "foreign",
+        "name: api",
+        "{ name: x, namespace: bank, port: 80 }",
+    );
+    let yaml = [SERVICE, &good, &parentless, &portless, &lost, &foreign].concat();
+    let expected = "api Accepted Yes Accepted
+good Accepted Yes Accepted
+good ResolvedRefs Yes ResolvedRefs
+parentless Accepted No NoMatchingParent
+parentless ResolvedRefs No RefNotPermitted
+portless Accepted No NoMatchingParent
+portless ResolvedRefs Yes ResolvedRefs
+lost Accepted Yes Accepted
+lost ResolvedRefs No BackendNotFound
+foreign Accepted Yes Accepted
+foreign ResolvedRefs No RefNotPermitted
+";
+    let told = told(&yaml, &[]);
+    // A parent that is nowhere makes no difference to a backend of the route's own namespace.
+    let expected = expected.replace(
+        "parentless ResolvedRefs No RefNotPermitted",
+        "parentless ResolvedRefs Yes ResolvedRefs",
+    );
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_split_says_who_governs_in_its_place() {
+    let alone = [SERVICE, &split("one")].concat();
+    assert!(!told(&alone, &[]).contains("Conflicted"));
+    let beside = [SERVICE, &split("one"), &split("two")].concat();
+    assert!(told(&beside, &[]).contains("two Conflicted Yes Superseded"));
+    assert!(!told(&beside, &[]).contains("one Conflicted"));
+    let routed = beside + &route("r", "name: api", "{ name: api, port: 80 }");
+    assert!(told(&routed, &[]).contains("one Conflicted Yes Superseded"));
+    let nowhere = told(&split("one"), &[]);
+    assert!(
+        nowhere.contains("one Accepted No NoMatchingTarget"),
+        "{nowhere}"
+    );
+    assert!(told(&split("one"), &["api.shop:80"]).contains("one Accepted Yes"));
+}
+
+const POLICY: &str = "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: { name: allow, namespace: shop }
+spec:
+  targetRef: { group: policy.linkerd.io, kind: Server, name: api }
+  requiredAuthenticationRefs:
+  - { group: policy.linkerd.io, kind: MeshTLSAuthentication, name: web }
+---
+";
+const WEB: &str = "
+apiVersion: policy.linkerd.io/v1alpha1
+kind: MeshTLSAuthentication
+metadata: { name: web, namespace: shop }
+spec: { identities: ['spiffe://mesh.local/ns/shop/sa/web'] }
+---
+";
+
+fn server(name: &str) -> String {
+    format!(
+        "apiVersion: policy.linkerd.io/v1beta3
+kind: Server
+metadata: {{ name: {name}, namespace: shop }}
+spec: {{ podSelector: {{}}, port: 80 }}
+---
+"
+    )
+}
+
+#[test]
+fn a_policy_says_what_it_targets_and_requires_in_vain() {
+    let in_vain = told(POLICY, &[]);
+    let expected = "allow Accepted No NoMatchingTarget
+allow ResolvedRefs No AuthenticationNotFound
+";
+    assert_eq!(in_vain, expected);
+    let whole = told(&[POLICY, WEB, &server("api")].concat(), &[]);
+    assert!(whole.contains("allow Accepted Yes Accepted"), "{whole}");
+    assert!(
+        whole.contains("allow ResolvedRefs Yes ResolvedRefs"),
+        "{whole}"
+    );
+    let twins = told(&[server("api"), server("b")].concat(), &[]);
+    assert!(twins.contains("b Conflicted Yes Superseded"), "{twins}");
+    assert!(!twins.contains("api Conflicted"), "{twins}");
+}
