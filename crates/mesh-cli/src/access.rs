@@ -11,6 +11,8 @@ use crate::failure::Failure;
 
 /// Where mesh-discovery leaves the credentials, seen from where it was started.
 const DEFAULT_KUBECONFIG: &str = "./mesh-data/admin.kubeconfig";
+/// The variable that names the credentials where the command line does not.
+const VARIABLE: &str = "MESH_KUBECONFIG";
 /// The largest kubeconfig, in bytes: certificates of very many clusters.
 const MAX_KUBECONFIG_BYTES: usize = 4 * 1024 * 1024;
 
@@ -47,14 +49,12 @@ impl Access {
 
 /// The context that the command line names.
 pub(crate) fn kubeconfig(global: &Global) -> Result<Kubeconfig, Failure> {
-    let path = global.kubeconfig.as_deref();
+    let said = global.kubeconfig.clone();
     // A variable that is set to nothing is as good as absent.
-    let path = path.filter(|path| !path.as_os_str().is_empty());
-    let path = path.unwrap_or(Path::new(DEFAULT_KUBECONFIG));
-    let text = read(path).map_err(|source| Failure::NoCredentials {
-        path: PathBuf::from(path),
-        source,
-    })?;
+    let variable = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty());
+    let path = said.or_else(|| variable().map(PathBuf::from));
+    let path = path.unwrap_or_else(|| PathBuf::from(DEFAULT_KUBECONFIG));
+    let text = read(&path).map_err(|source| Failure::NoCredentials { path, source })?;
     Ok(Kubeconfig::parse(&text, global.context.as_deref())?)
 }
 

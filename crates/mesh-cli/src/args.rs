@@ -10,7 +10,7 @@ use crate::commands::{apply, curl, delete, get, stat, token, validate};
 /// Operates a mesh: tokens, policy, and requests through the real client stack.
 ///
 /// Exit codes: 0 done; 1 the answer is no (not found, denied, a request failed); 64 wrong usage;
-/// 65 bad input file; 69 discovery unreachable; 77 not permitted; 78 bad configuration.
+/// 65 bad input file; 69 discovery unreachable; 74 output that cannot be written; 77 not permitted; 78 bad configuration.
 #[derive(Debug, Parser)]
 #[command(name = "mesh", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -23,8 +23,9 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Global {
-    /// The administrator's credentials; without it, ./mesh-data/admin.kubeconfig.
-    #[arg(long, global = true, value_name = "FILE", env = "MESH_KUBECONFIG")]
+    /// The administrator's credentials; without it, `MESH_KUBECONFIG`, and without that,
+    /// ./mesh-data/admin.kubeconfig.
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig; without it, its current one.
     #[arg(long, global = true, value_name = "NAME")]

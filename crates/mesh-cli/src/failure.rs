@@ -16,6 +16,8 @@ pub(crate) const EX_USAGE: u8 = 64;
 pub(crate) const EX_DATAERR: u8 = 65;
 /// Discovery cannot be reached.
 const EX_UNAVAILABLE: u8 = 69;
+/// The output cannot be written.
+const EX_IOERR: u8 = 74;
 /// Not permitted.
 const EX_NOPERM: u8 = 77;
 /// Bad configuration.
@@ -39,8 +41,23 @@ pub(crate) enum Failure {
     Kubeconfig(#[from] InvalidKubeconfig),
     #[error(transparent)]
     Discovery(#[from] ClientError),
+    /// One file that is not what it should be.
+    #[error("{0}")]
+    File(String),
     #[error("the mesh cannot be joined")]
     Join(#[from] JoinError),
+    #[error(
+        "the mesh cannot be joined: {source}: see that mesh-discovery runs at {discovery}, or give \
+         it longer with --join-timeout"
+    )]
+    NotJoined {
+        discovery: String,
+        source: Box<JoinError>,
+    },
+    #[error(
+        "what was asked is done, but standard output cannot be written, and the answer is lost"
+    )]
+    Output(#[source] io::Error),
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
 }
@@ -49,9 +66,10 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) => EX_USAGE,
-            Self::Input(_) => EX_DATAERR,
+            Self::Input(_) | Self::File(_) => EX_DATAERR,
+            Self::NotJoined { .. } => EX_UNAVAILABLE,
+            Self::Output(_) => EX_IOERR,
             Self::Discovery(error) => error.exit_code(),
-            Self::Join(JoinError::TimedOut { .. }) => EX_UNAVAILABLE,
             Self::Join(JoinError::Refused(_)) => EX_NOPERM,
             Self::NoCredentials { .. } | Self::Kubeconfig(_) | Self::Join(_) | Self::Runtime(_) => {
                 EX_CONFIG

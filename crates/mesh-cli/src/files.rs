@@ -1,11 +1,12 @@
 //! The files behind `-f`: one, a directory of them, or standard input.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use mesh_discovery::objects::MAX_APPLY_BYTES;
-use mesh_policy::manifest::Problem;
+use mesh_policy::manifest::{Places, Problem};
 
 /// Files of one directory that are read; more is not a directory of policy.
 const MAX_FILES: usize = 10_000;
@@ -17,6 +18,16 @@ const STDIN: &str = "-";
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) text: String,
+    /// Read when the first problem asks for it.
+    places: OnceCell<Places>,
+}
+
+impl Source {
+    /// Line and column of a field of one of its objects.
+    pub(crate) fn place(&self, index: usize, field: &str) -> Option<(u32, u32)> {
+        let places = self.places.get_or_init(|| Places::of(&self.text));
+        places.find(index, field)
+    }
 }
 
 /// Reads all that the arguments name, in their order; those of a directory by name.
@@ -39,7 +50,8 @@ pub(crate) fn read(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<Problem>> {
                         Ok(text) => {
                             left -= text.len();
                             let name = name.into_owned();
-                            sources.push(Source { name, text });
+                            let places = OnceCell::new();
+                            sources.push(Source { name, text, places });
                         }
                         Err(Unreadable { place, message }) => problems.push(Problem {
                             line: place.map(|place| place.0),

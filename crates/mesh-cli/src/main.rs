@@ -18,35 +18,51 @@ mod manifests;
 mod print;
 mod render;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::args::Cli;
+use crate::commands::Done;
 use crate::failure::{EX_USAGE, Failure};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors. If the terminal is gone, nobody is there to tell.
+            if !error.use_stderr() {
+                // Help and version are no errors.
+                let text = error.render();
+                let text = match std::io::stdout().is_terminal() {
+                    true => text.ansi().to_string(),
+                    false => text.to_string(),
+                };
+                return ended(Ok(Done::say(text)));
+            }
+            // If the terminal is gone, nobody is there to tell.
             drop(error.print());
-            let code = if error.use_stderr() { EX_USAGE } else { 0 };
-            return ExitCode::from(code);
+            return ExitCode::from(EX_USAGE);
         }
     };
     log();
-    let ended = tokio::runtime::Builder::new_multi_thread()
+    let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::Runtime)
         .and_then(|runtime| runtime.block_on(commands::run(cli)));
-    match ended {
-        Ok(done) => {
-            print::notes(&done.notes);
-            print::out(&done.out);
-            ExitCode::from(done.exit)
-        }
+    ended(done)
+}
+
+/// Says what there is to say.
+fn ended(done: Result<Done, Failure>) -> ExitCode {
+    let said = done.and_then(|done| {
+        print::notes(&done.notes);
+        print::out(&done.out)?;
+        Ok(done.exit)
+    });
+    match said {
+        Ok(exit) => ExitCode::from(exit),
         Err(failure) => {
             print::notes(&[failure::text(&failure)]);
             ExitCode::from(failure.exit_code())

@@ -7,12 +7,15 @@ use mesh_discovery::admission;
 use mesh_discovery::objects::ObjectName;
 use mesh_discovery::wire::ApplyProblem;
 use mesh_policy::identity::TrustDomain;
-use mesh_policy::manifest::{Manifest, Parsed, Problem, parse_yaml, place};
+use mesh_policy::manifest::{Manifest, Parsed, Problem, parse_yaml};
 use mesh_policy::name::Label;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::files::{self, Source};
+
+/// Problems that are told at once; who mends these sees the rest.
+const MOST_TOLD: usize = 100;
 
 /// All objects of all files.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Manifests {
 
     fn placed(&self, object: &Object, problem: Problem) -> Problem {
         let source = &self.sources[object.source];
-        let at = place(&source.text, object.index, &problem.field);
+        let at = source.place(object.index, &problem.field);
         Problem {
             file: Some(source.name.clone()),
             line: at.map(|at| at.0),
@@ -179,7 +182,7 @@ impl Manifests {
             };
             let first: &&Object = first;
             let source = &self.sources[first.source];
-            let at = place(&source.text, first.index, "metadata.name");
+            let at = source.place(first.index, "metadata.name");
             let line = at.map_or(0, |at| at.0);
             let problem = Problem {
                 field: "metadata.name".to_owned(),
@@ -228,10 +231,14 @@ fn empty(source: &Source) -> Problem {
     }
 }
 
-/// All problems, each on a line of its own, and what became of the rest.
+/// The first problems, each on a line of its own, and what became of the rest.
 pub(crate) fn refused(problems: &[Problem], ended: &str) -> Failure {
-    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    let count = lines.len();
+    let count = problems.len();
+    let told = problems.iter().take(MOST_TOLD);
+    let mut lines: Vec<_> = told.map(ToString::to_string).collect();
+    if let more @ 1.. = count.saturating_sub(MOST_TOLD) {
+        lines.push(format!("and {more} more"));
+    }
     let word = if count == 1 { "problem" } else { "problems" };
     Failure::Input(format!(
         "{}\nmesh: {count} {word}: {ended}",

@@ -2,21 +2,22 @@
 
 use std::io::{self, Write};
 
-/// Writes to standard output. Whoever reads it may have seen enough (`| head`), which is no error.
-pub(crate) fn out(bytes: &[u8]) {
-    let mut out = io::stdout().lock();
-    drop(out.write_all(bytes).and_then(|()| out.flush()));
-}
+use crate::failure::Failure;
 
-/// Writes one table of many.
+/// Writes to standard output; whether anybody reads on.
+///
+/// Whoever reads may have seen enough (`| head`), which is no error.
 ///
 /// # Errors
 ///
-/// Nobody reads any more.
-pub(crate) fn frame(bytes: &[u8]) -> io::Result<()> {
+/// It cannot be written.
+pub(crate) fn out(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Output(error)),
+    }
 }
 
 /// Writes lines to standard error.

@@ -6,13 +6,14 @@ mod request;
 mod show;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 
 use self::load::Load;
 use self::request::Sample;
 use super::Done;
-use super::token::Account;
+use super::token::{Account, time};
 use crate::args::{Global, Output};
 use crate::failure::{Failure, NO};
 use crate::render;
@@ -39,6 +40,9 @@ pub(crate) struct Args {
     /// Where discovery is, with --token-file; without it, where the kubeconfig says.
     #[arg(long, value_name = "URL", requires = "token_file")]
     discovery: Option<Uri>,
+    /// How long joining may take: discovery may be away.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = time)]
+    join_timeout: Duration,
     /// The method; GET, or POST with -d.
     #[arg(short = 'X', long = "request", value_name = "METHOD")]
     method: Option<Method>,
@@ -116,7 +120,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
         },
         (None, account) => identity::Who::Account(account),
     };
-    let mesh = identity::join(who, global).await?;
+    let mesh = identity::join(who, args.join_timeout, global).await?;
     if load.requests > 1 {
         let summary = load.run(&mesh.client(), &form).await;
         let out = match global.output {

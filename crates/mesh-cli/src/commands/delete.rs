@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
             }
             Err(error) => {
                 // What is gone already must be said all the same.
-                crate::print::out(&done.out);
+                crate::print::out(&done.out)?;
                 return Err(error.into());
             }
         }

@@ -68,7 +68,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
         let mut frame = if clear { CLEAR.into() } else { Vec::new() };
         frame.extend(done.out);
         frame.extend(done.notes.join("\n").into_bytes());
-        if print::frame(&frame).is_err() {
+        if !print::out(&frame)? {
             return Ok(Done::default());
         }
         tokio::time::sleep(WATCH_INTERVAL).await;

@@ -1,5 +1,8 @@
 //! `mesh token`: the rights to join.
 
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use mesh_discovery::client::ClientError;
@@ -13,7 +16,14 @@ use super::Done;
 use crate::access::Access;
 use crate::args::{Global, Output};
 use crate::failure::Failure;
-use crate::render;
+use crate::{files, render};
+
+/// Bytes of a token's file; a token has some 120.
+const MAX_TOKEN_BYTES: usize = 4096;
+/// Characters of an id: nine bytes as base64.
+const ID_LENGTH: usize = 12;
+const NO_ID: &str = "what is to be revoked is no id of a token: write one that `mesh token list` \
+    shows, or name a file that holds the whole token with --token-file";
 
 /// Make, list and revoke tokens with which processes join.
 #[derive(Debug, clap::Args)]
@@ -30,10 +40,19 @@ enum Command {
     List,
     /// Make a token useless; who has joined with it stays
     Revoke {
-        /// The token's id, as `mesh token list` shows it, or the token itself.
+        /// The token's id, as `mesh token list` shows it.
         // Ids are base64, and some begin with a dash.
-        #[arg(value_name = "ID", allow_hyphen_values = true)]
-        id: String,
+        #[arg(
+            value_name = "ID",
+            allow_hyphen_values = true,
+            required_unless_present = "token_file",
+            conflicts_with = "token_file"
+        )]
+        id: Option<String>,
+        /// A file that holds the token itself, or - for standard input: on a command line, others
+        /// would see it.
+        #[arg(long, value_name = "FILE|-")]
+        token_file: Option<PathBuf>,
     },
 }
 
@@ -75,7 +94,7 @@ impl std::str::FromStr for Account {
     }
 }
 
-fn time(text: &str) -> Result<Duration, InvalidDuration> {
+pub(crate) fn time(text: &str) -> Result<Duration, InvalidDuration> {
     duration::parse(text)
 }
 
@@ -101,14 +120,40 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
                 }
             }))
         }
-        Command::Revoke { id } => {
-            // The whole token does as well: its id is what is left of it here.
-            let token = id.parse::<JoinToken>();
-            let id = token.map_or(id, |token| token.id().to_owned());
+        Command::Revoke { id, token_file } => {
+            let id = match (id, token_file) {
+                (Some(id), _) if is_id(&id) => id,
+                (None, Some(file)) => read(&file)?.id().to_owned(),
+                // It may be a secret, so it is not repeated.
+                _ => return Err(Failure::Usage(NO_ID.to_owned())),
+            };
             client.revoke_token(&id).await?;
             Ok(Done::say(format!("token {id} revoked\n")))
         }
     }
+}
+
+fn is_id(text: &str) -> bool {
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    text.len() == ID_LENGTH && text.chars().all(known)
+}
+
+/// The token in a file, or with `-` on standard input.
+pub(super) fn read(file: &Path) -> Result<JoinToken, Failure> {
+    let refuse = |why: &str| {
+        let name = file.display();
+        let remedy = "name a file that holds what `mesh token create` printed";
+        Failure::File(format!("{name}: {why}: {remedy}"))
+    };
+    let bytes = match file.as_os_str() == "-" {
+        true => files::take(io::stdin().lock(), MAX_TOKEN_BYTES),
+        false => File::open(file).and_then(|file| files::take(file, MAX_TOKEN_BYTES)),
+    };
+    let bytes = bytes.map_err(|error| refuse(&format!("cannot be read: {error}")))?;
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    // What is no token may still be a secret, so it is not repeated.
+    let token = text.and_then(|text| text.trim().parse().ok());
+    token.ok_or_else(|| refuse("holds no token"))
 }
 
 /// What discovery has against a token was asked for on the command line.

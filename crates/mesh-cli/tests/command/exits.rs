@@ -1,5 +1,7 @@
 //! The exit codes, each for what it means.
 
+use std::process::Stdio;
+
 use mesh_test::TestMesh;
 
 use crate::{admin, alone, command, folder, kubeconfig, path, said};
@@ -36,6 +38,40 @@ async fn wrong_usage_is_64() {
         let code = said(command(arguments), b"").await.code;
         assert_eq!(code, Some(64), "{arguments:?}");
     }
+}
+
+/// A full disk, a closed file: what was asked for is lost, and that is told.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn output_that_cannot_be_written_is_74() {
+    for arguments in [&["version"][..], &["--help"]] {
+        let full = std::fs::File::create("/dev/full").expect("a full device");
+        let full = into(command(arguments), full.into()).await;
+        let err = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(74), "{err}");
+        assert!(err.starts_with("mesh: ") && err.contains("lost"), "{err}");
+
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let closed = into(command(arguments), writer.into()).await;
+        assert_eq!(closed.status.code(), Some(0));
+    }
+}
+
+/// Runs it with this standard output.
+#[cfg(target_os = "linux")]
+async fn into(mut command: tokio::process::Command, stdout: Stdio) -> std::process::Output {
+    let child = command.stdout(stdout).stderr(Stdio::piped()).spawn();
+    let ended = child.expect("it starts").wait_with_output().await;
+    ended.expect("it ends")
+}
+
+#[tokio::test]
+async fn an_empty_variable_is_as_good_as_absent() {
+    let mut empty = command(&["get", "svc"]);
+    empty.env("MESH_KUBECONFIG", "");
+    let err = said(empty, b"").await.ends(78);
+    assert!(err.contains("./mesh-data/admin.kubeconfig"), "{err}");
 }
 
 #[tokio::test]
@@ -109,4 +145,21 @@ async fn a_refused_token_is_77() {
     let file = path(files.path(), "none");
     let err = admin(&mesh, &[&curl[..], &[&file]].concat()).await.ends(65);
     assert!(err.contains("holds no token"), "{err}");
+    assert!(err.starts_with("mesh: "), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joining_gives_up_where_discovery_is_not() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let token = mesh.token("shop/web").await.expect("a token").reveal();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = closed.local_addr().expect("its address");
+    drop(closed);
+    let url = format!("https://{at}");
+    let curl = ["curl", "http://x.y/", "--token-file=-", "--join-timeout=1s"];
+    let arguments = [&curl[..], &["--discovery", &url]].concat();
+    let err = said(command(&arguments), token.as_bytes()).await.ends(69);
+    for part in ["mesh: ", "1s", &url, "--join-timeout"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
 }

@@ -140,3 +140,29 @@ async fn c06_bombs_depth_and_size_are_bounded() {
     let err = alone(&["validate", "-f", &file]).await.ends(65);
     assert!(err.contains("is too large: "), "{err}");
 }
+
+#[tokio::test]
+async fn very_many_problems_are_found_in_one_reading_and_the_first_are_told() {
+    let service = |n: usize| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s{n}, namespace: shop}}\n\
+             spec: {{ports: [{{port: 80}}]}}\n"
+        )
+    };
+    let once: String = (0..500).map(service).collect();
+    let twice = [once.as_str(), &once].concat();
+    let err = validate(twice.as_bytes()).await.ends(65);
+    let lines: Vec<_> = err.lines().collect();
+    assert_eq!(lines.len(), 102, "{err}");
+    assert!(
+        lines[0].starts_with("(standard input):2504:18: metadata.name: "),
+        "{}",
+        lines[0]
+    );
+    assert_eq!(lines[100], "and 400 more");
+    assert!(
+        lines[101].starts_with("mesh: 500 problems: "),
+        "{}",
+        lines[101]
+    );
+}

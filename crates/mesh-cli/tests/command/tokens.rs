@@ -3,7 +3,7 @@
 use mesh_policy::token::JoinToken;
 use mesh_test::TestMesh;
 
-use crate::{admin, kubeconfig};
+use crate::{admin, admin_with, kubeconfig};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_is_made_alone_on_stdout_listed_and_revoked() {
@@ -41,11 +41,23 @@ async fn a_token_is_made_alone_on_stdout_listed_and_revoked() {
     let again = admin(&mesh, &["token", "revoke", token.id()]).await.ends(1);
     assert!(again.starts_with("mesh: "), "{again}");
 
+    // A whole token comes from a file; on the command line, others would see it.
     let whole = admin(&mesh, &create).await.ok();
-    let revoked = admin(&mesh, &["token", "revoke", whole.trim_end()])
-        .await
-        .ok();
-    assert!(!revoked.contains(whole.trim_end()), "{revoked}");
+    let secret = whole.trim_end();
+    for wrong in [secret, &secret[..secret.len() - 1], "a/b", "../../x/y/z"] {
+        let err = admin(&mesh, &["token", "revoke", wrong]).await.ends(64);
+        assert!(
+            !err.contains(wrong) && err.contains("--token-file"),
+            "{err}"
+        );
+    }
+    let file = ["token", "revoke", "--token-file", "-"];
+    let revoked = admin_with(&mesh, &file, whole.as_bytes()).await.ok();
+    assert!(
+        revoked.starts_with("token ") && !revoked.contains(secret),
+        "{revoked}"
+    );
+    admin(&mesh, &["token", "revoke"]).await.ends(64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

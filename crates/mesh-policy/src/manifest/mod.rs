@@ -40,7 +40,7 @@ pub use kind::{Kind, UnknownKind};
 pub use mesh_tls_authentication::MeshTlsAuthentication;
 pub use meta::Meta;
 pub use network_authentication::NetworkAuthentication;
-pub use place::place;
+pub use place::Places;
 pub use policy_name::DefaultPolicy;
 pub use problem::{Problem, Problems};
 pub use resilience::{AnnotatedRetry, AnnotatedTimeouts, Resilience};

@@ -3,20 +3,33 @@
 use super::node::{Node, Value};
 use super::{objects, yaml_options};
 
-/// Line and column of `field` of the object that [`super::parse_yaml`] gives at `index`, both
-/// from 1; of the deepest part of the path that the object has.
-#[must_use]
-pub fn place(text: &str, index: usize, field: &str) -> Option<(u32, u32)> {
-    let options = yaml_options();
-    let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options).ok()?;
-    let mut node = documents.iter().flat_map(objects).nth(index)?;
-    for step in steps(field) {
-        match child(node, step) {
-            Some(next) => node = next,
-            None => break,
-        }
+/// The objects of a file, for as many look-ups as there are problems: the text is read once.
+#[derive(Clone, Debug)]
+pub struct Places(Vec<Node>);
+
+impl Places {
+    /// Reads `text` as [`super::parse_yaml`] does; a text that is no YAML has no places.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let options = yaml_options();
+        let documents = serde_saphyr::from_multiple_with_options(text, options);
+        let documents: Vec<Node> = documents.unwrap_or_default();
+        Self(documents.iter().flat_map(objects).cloned().collect())
     }
-    node.line.zip(node.column)
+
+    /// Line and column of `field` of the object that [`super::parse_yaml`] gives at `index`, both
+    /// from 1; of the deepest part of the path that the object has.
+    #[must_use]
+    pub fn find(&self, index: usize, field: &str) -> Option<(u32, u32)> {
+        let mut node = self.0.get(index)?;
+        for step in steps(field) {
+            match child(node, step) {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.line.zip(node.column)
+    }
 }
 
 /// `spec.ports[0]` as `spec`, `ports`, `0`; a name in quotes may hold dots.
@@ -61,10 +74,11 @@ mod tests {
             (1, "spec.list[0].none", (11, 7)),
             (1, "spec.list[7]", (11, 7)),
         ];
+        let places = Places::of(TEXT);
         for (index, field, expected) in table {
-            assert_eq!(place(TEXT, index, field), Some(expected), "{index} {field}");
+            assert_eq!(places.find(index, field), Some(expected), "{index} {field}");
         }
-        assert_eq!(place(TEXT, 2, "kind"), None);
-        assert_eq!(place("[", 0, "kind"), None);
+        assert_eq!(places.find(2, "kind"), None);
+        assert_eq!(Places::of("[").find(0, "kind"), None);
     }
 }
