@@ -140,6 +140,27 @@ async fn a_delay_ends_when_the_caller_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_request_does_not_keep_mesh_echo_for_ever() {
+    for signals in [2, 1] {
+        let mut program = Program::start(echo(&["--plaintext"])).expect("it starts");
+        let listening = program.said("listening ").await.expect("its address");
+        let mut waits = TcpStream::connect(&listening).await.expect("it listens");
+        let ask = "GET /?delay=1h HTTP/1.1\r\nhost: x\r\n\r\n";
+        waits.write_all(ask.as_bytes()).await.expect("it reads");
+        for _ in 0..signals {
+            // Signals that come at once are one.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            program
+                .signal("TERM")
+                .await
+                .expect("it waits for the request");
+        }
+        let ended = program.ended().await.expect("an end");
+        assert_eq!(ended.code(), Some(0), "{signals}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mesh_echo_ends_with_the_code_of_what_is_wrong() {
     let mesh = TestMesh::start().await.expect("a mesh");
     let used = mesh

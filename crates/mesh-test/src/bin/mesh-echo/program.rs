@@ -9,6 +9,7 @@ use axum::serve::ListenerExt;
 use mesh_core::{Config, Mesh};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +19,9 @@ use crate::flags::Flags;
 
 /// How long the program waits until it is ready before it says where it listens all the same.
 const UNTIL_READY: Duration = Duration::from_secs(3);
+/// How long requests without a mesh may take to finish once the program is told to end; those in
+/// a mesh have `Limits::drain`. A second signal ends both at once.
+const DRAIN: Duration = Duration::from_secs(5);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -61,13 +65,15 @@ async fn in_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> Result
             }
             () = stop.heard() => {}
         }
-        mesh.drain().await;
+        tokio::select! {
+            () = mesh.drain() => {}
+            () = stop.heard() => {}
+        }
     };
     tokio::select! {
-        served = &mut serving => return Ok(served?),
-        () = ended => {}
+        served = &mut serving => Ok(served?),
+        () = ended => Ok(()),
     }
-    Ok(serving.await?)
 }
 
 async fn without_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> Result<(), Failure> {
@@ -85,9 +91,21 @@ async fn without_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> R
             tracing::debug!(%error, "answers may be held back");
         }
     });
-    let serving = axum::serve(listener, app);
-    let serving = serving.with_graceful_shutdown(async move { stop.heard().await });
-    serving.await.map_err(Failure::Plaintext)
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async {
+        // The sender lives until it has sent.
+        drop(ended.await);
+    });
+    let limit = async {
+        stop.heard().await;
+        // Who serves no more need not hear it.
+        end.send(()).ok();
+        drop(timeout(DRAIN, stop.heard()).await);
+    };
+    tokio::select! {
+        served = serving => served.map_err(Failure::Plaintext),
+        () = limit => Ok(()),
+    }
 }
 
 fn app(echo: Echo) -> Router {
