@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct TestMesh {
     discovery: Option<Server>,
+    config: mesh_discovery::Config,
     url: String,
     admin_url: String,
     admin: Client,
@@ -57,13 +58,16 @@ impl TestMesh {
             ..mesh_discovery::Config::default()
         };
         configure(&mut config);
-        let discovery = Server::start(config).await?;
+        let discovery = Server::start(config.clone()).await?;
+        config.listen = discovery.address();
+        config.admin = discovery.admin_address();
         let kubeconfig = std::fs::read_to_string(discovery.kubeconfig_path())?;
         Ok(Self {
             url: format!("https://{}", discovery.address()),
             admin_url: format!("http://{}", discovery.admin_address()),
             admin: Client::from_kubeconfig(&kubeconfig)?,
             discovery: Some(discovery),
+            config,
             folder,
         })
     }
@@ -216,5 +220,18 @@ impl TestMesh {
         if let Some(discovery) = self.discovery.take() {
             discovery.shutdown().await;
         }
+    }
+
+    /// Starts discovery again where it was, with what its store kept.
+    ///
+    /// # Errors
+    ///
+    /// Its ports are taken meanwhile, or its directory is of no use.
+    pub async fn start_discovery(&mut self) -> Result<(), BoxError> {
+        self.stop_discovery().await;
+        self.discovery = Some(Server::start(self.config.clone()).await?);
+        let kubeconfig = self.folder.path().join("data").join("admin.kubeconfig");
+        self.admin = Client::from_kubeconfig(&std::fs::read_to_string(kubeconfig)?)?;
+        Ok(())
     }
 }

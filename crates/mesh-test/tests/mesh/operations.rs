@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mesh_discovery::config::StoreKind;
 use mesh_test::{Program, TestMesh};
 use tokio::process::Command;
 
@@ -75,4 +76,32 @@ async fn p01_one_of_three_endpoints_killed_under_load_costs_no_thousandth() {
         around.failed * 1_000 <= requests,
         "{around:?} of {requests}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c01_discovery_stopped_and_started_again_under_load_fails_no_request() {
+    let mut mesh = TestMesh::start_with(|config| config.store = StoreKind::Redb)
+        .await
+        .expect("a mesh");
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        running.push(echo(&mesh, "api.shop").await);
+    }
+    let web = mesh.join("shop/web").await.expect("web joins");
+    let load = Load::start(&web.client(), "http://api.shop/", Duration::from_millis(3));
+    for _ in 0..3 {
+        mesh.stop_discovery().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        mesh.start_discovery().await.expect("it starts again");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    // Those who were there are told of what comes: they have found their way back.
+    running.push(echo(&mesh, "late.shop").await);
+    mesh.until("a new service is told", async || {
+        crate::get(&web.client(), "http://late.shop/").await.0 == 200
+    })
+    .await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failed, 0, "{:?}", tally.failures);
+    assert!(tally.requests > 500, "only {}", tally.requests);
 }
