@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
+use mesh_core::Mesh;
 
 use self::load::Load;
 use self::request::Sample;
@@ -22,6 +23,9 @@ use crate::render;
 const MAX_REQUESTS: u32 = 1_000_000;
 /// Requests in flight at most.
 const MAX_CONCURRENCY: u32 = 10_000;
+
+/// Ended by Ctrl-C, as shells count it.
+const INTERRUPTED: u8 = 130;
 
 /// Send requests through the mesh, and tell what was decided.
 ///
@@ -122,7 +126,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     };
     let mesh = identity::join(who, args.join_timeout, global).await?;
     if load.requests > 1 {
-        let summary = load.run(&mesh.client(), &form).await;
+        let summary = load.run(&mesh.client(), &form, interrupt()).await;
         let out = match global.output {
             Output::Table | Output::Wide => summary.to_text(),
             output => render::value(&summary.to_json(), output),
@@ -130,14 +134,24 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
         return Ok(Done {
             out: out.into(),
             notes: Vec::new(),
-            exit: no(summary.failed()),
+            exit: match summary.interrupted() {
+                true => INTERRUPTED,
+                false => no(summary.failed()),
+            },
         });
     }
     let sample = request::send(&mesh.client(), &form).await;
     Ok(one(&sample, &mesh, global.output))
 }
 
-fn one(sample: &Sample, mesh: &mesh_core::Mesh, output: Output) -> Done {
+/// Ends at Ctrl-C; where it cannot be heard, never.
+async fn interrupt() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn one(sample: &Sample, mesh: &Mesh, output: Output) -> Done {
     let exit = no(sample.failed());
     match output {
         Output::Table | Output::Wide => Done {

@@ -160,3 +160,39 @@ async fn many_requests_are_counted() {
     );
     refused.ends(1);
 }
+
+/// 80 MiB, more than one answer may have, are let go by; a run that is interrupted tells what it
+/// has counted.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_keeps_no_bodies_and_tells_what_it_counted_until_it_was_interrupted() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let app = tower::service_fn(async |request: Request<Body>| {
+        let length = match request.uri().path() {
+            "/large" => 80 * 1024 * 1024,
+            _ => 1,
+        };
+        Ok::<_, BoxError>(Response::new(Body::from(vec![b'x'; length])))
+    });
+    let _served = mesh.serve("shop/api", "stable.shop", app).await;
+    mesh.apply(POLICY).await.expect("good policy");
+    let curl = ["curl", "--as", "shop/web", "--requests=2"];
+    let large = [&curl[..], &["http://api.shop/large"]].concat();
+    let out = admin(&mesh, &large).await.ok();
+    assert!(out.contains("errors     -\n"), "{out}");
+
+    let slow = ["curl", "--as", "shop/web", "--requests=1000", "--rate=2"];
+    let mut slow = command(&[&slow[..], &["http://api.shop/"]].concat());
+    slow.env("MESH_KUBECONFIG", crate::kubeconfig(&mesh));
+    slow.stdout(std::process::Stdio::piped());
+    let child = slow.spawn().expect("it starts");
+    let id = child.id().expect("it runs").to_string();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let kill = tokio::process::Command::new("kill");
+    let kill = { kill }.args(["-s", "INT", &id]).status().await;
+    assert!(kill.expect("a kill").success());
+    let ended = child.wait_with_output().await.expect("it ends");
+    let out = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(ended.status.code(), Some(130), "{out}");
+    assert!(out.contains("statuses   200 "), "{out}");
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mesh_core::Client;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -22,14 +23,21 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Sends all of them.
-    pub(super) async fn run(self, client: &Client, form: &Form) -> Summary {
+    /// Sends all of them, or as many as there is time for until `stop`.
+    pub(super) async fn run(
+        self,
+        client: &Client,
+        form: &Form,
+        stop: impl Future<Output = ()>,
+    ) -> Summary {
         let started = Instant::now();
         let next = Arc::new(AtomicU32::new(0));
         let form = Arc::new(form.clone());
+        let (stopping, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
         for _ in 0..self.concurrency.min(self.requests) {
             let (client, form, next) = (client.clone(), Arc::clone(&form), Arc::clone(&next));
+            let mut stopped = stopped.clone();
             workers.spawn(async move {
                 let mut counted = Summary::default();
                 loop {
@@ -37,18 +45,34 @@ impl Load {
                     if number >= self.requests {
                         return counted;
                     }
-                    if let Some(rate) = self.rate {
-                        let due = Duration::from_secs_f64(f64::from(number) / rate);
-                        sleep_until(started + due).await;
+                    let one = async {
+                        if let Some(rate) = self.rate {
+                            let due = Duration::from_secs_f64(f64::from(number) / rate);
+                            sleep_until(started + due).await;
+                        }
+                        request::count(&client, &form).await
+                    };
+                    tokio::select! {
+                        sample = one => counted.add(&sample),
+                        // Or the run has ended without us.
+                        _ = stopped.wait_for(|stopped| *stopped) => return counted,
                     }
-                    counted.add(&request::send(&client, &form).await);
                 }
             });
         }
-        let counted = workers.join_all().await;
+        let all = workers.join_all();
+        tokio::pin!(all);
+        let (counted, interrupted) = tokio::select! {
+            counted = &mut all => (counted, false),
+            () = stop => {
+                stopping.send_replace(true);
+                (all.await, true)
+            }
+        };
         let mut summary = counted.into_iter().fold(Summary::default(), Summary::and);
         summary.latencies.sort_unstable();
         summary.lasted = started.elapsed();
+        summary.interrupted = interrupted;
         summary
     }
 }
@@ -62,6 +86,7 @@ pub(super) struct Summary {
     /// By the mesh's reason.
     errors: BTreeMap<String, u64>,
     failed: bool,
+    interrupted: bool,
     latencies: Vec<Duration>,
     lasted: Duration,
 }
@@ -107,6 +132,11 @@ impl Summary {
     /// Whether any answer was no.
     pub(super) const fn failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether it was ended before all were sent.
+    pub(super) const fn interrupted(&self) -> bool {
+        self.interrupted
     }
 
     fn requests(&self) -> usize {

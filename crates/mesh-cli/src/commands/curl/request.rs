@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Limited};
 use mesh_core::outbound::{Decided, Trace};
-use mesh_core::{Body, Client};
+use mesh_core::{Body, BoxError, Client};
 use tokio::time::Instant;
 
-/// The largest answer that is read.
+/// The largest answer that is shown.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// The header in which the mesh says why it answered by itself.
 const MESH_ERROR: &str = "x-mesh-error";
@@ -50,12 +50,32 @@ impl Sample {
 
 /// Sends one request and reads the whole answer.
 pub(super) async fn send(client: &Client, form: &Form) -> Sample {
+    read(client, form, Keep::Whole).await
+}
+
+/// Sends one request and lets its answer go by, however long it is.
+pub(super) async fn count(client: &Client, form: &Form) -> Sample {
+    read(client, form, Keep::Nothing).await
+}
+
+/// What is kept of a body.
+#[derive(Clone, Copy)]
+enum Keep {
+    Whole,
+    Nothing,
+}
+
+async fn read(client: &Client, form: &Form, keep: Keep) -> Sample {
     let trace = Trace::default();
     let started = Instant::now();
     let Ok(response) = client.send(form.request(&trace)).await;
     let (head, body) = response.into_parts();
-    let (body, broken) = match Limited::new(body, MAX_BODY_BYTES).collect().await {
-        Ok(body) => (body.to_bytes().to_vec(), None),
+    let read = match keep {
+        Keep::Whole => collect(body).await,
+        Keep::Nothing => discard(body).await,
+    };
+    let (body, broken) = match read {
+        Ok(body) => (body, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     Sample {
@@ -67,6 +87,18 @@ pub(super) async fn send(client: &Client, form: &Form) -> Sample {
         decided: trace.decided(),
         latency: started.elapsed(),
     }
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, BoxError> {
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await?;
+    Ok(body.to_bytes().to_vec())
+}
+
+async fn discard(mut body: Body) -> Result<Vec<u8>, BoxError> {
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(Vec::new())
 }
 
 impl Form {
