@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use mesh_policy::name::Label;
 
-use crate::commands::{apply, curl, delete, get, stat, token, validate};
+use crate::commands::{apply, curl, delete, explain, get, stat, token, validate};
 
 /// Operates a mesh: tokens, policy, and requests through the real client stack.
 ///
@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Delete(delete::Args),
     /// Check files of policy without a server
     Validate(validate::Args),
+    /// Explain why a request goes where it goes, and whether it may, from files alone
+    Explain(Box<explain::Args>),
     /// Send requests through the mesh, and tell what was decided
     Curl(Box<curl::Args>),
     /// Print the version

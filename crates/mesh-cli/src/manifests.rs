@@ -105,6 +105,12 @@ impl Manifests {
         objects.map(|object| ObjectName::of(&object.manifest))
     }
 
+    /// The objects as they were read.
+    pub(crate) fn into_manifests(self) -> Vec<Manifest> {
+        let objects = self.objects.into_iter();
+        objects.map(|object| object.manifest).collect()
+    }
+
     /// How many files there were.
     pub(crate) fn files(&self) -> usize {
         self.sources.len()

@@ -15,6 +15,7 @@
 //! | [`route`], [`split`], [`balance`] | where a request goes: which rule, which backend, which endpoint |
 //! | [`filter`] | what is changed on the way, and where callers are sent instead |
 //! | [`authorize`] | whether a client may call, and by which object |
+//! | [`explain`] | all of these, asked about one request and written down |
 //! | [`classify`] | what counts as a success |
 //! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
 //! | [`path`] | the one spelling of a path that rules and applications see |
@@ -32,6 +33,7 @@ pub mod classify;
 pub mod deadline;
 pub mod draw;
 pub mod duration;
+pub mod explain;
 pub mod filter;
 pub mod identity;
 pub mod manifest;

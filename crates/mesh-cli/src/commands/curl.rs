@@ -70,7 +70,7 @@ pub(crate) struct Args {
     url: Uri,
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let read = || {
         let (name, value) = text.split_once(':')?;
         Some((name.trim().parse().ok()?, value.trim().parse().ok()?))

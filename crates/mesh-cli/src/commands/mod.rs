@@ -3,6 +3,7 @@
 pub(crate) mod apply;
 pub(crate) mod curl;
 pub(crate) mod delete;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod stat;
 pub(crate) mod token;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli) -> Result<Done, Failure> {
         Command::Stat(args) => stat::run(args, global).await,
         Command::Delete(args) => delete::run(args, global).await,
         Command::Validate(args) => validate::run(&args, global),
+        Command::Explain(args) => explain::run(*args, global),
         Command::Curl(args) => Box::pin(curl::run(*args, global)).await,
         Command::Version => Ok(version::run(global)),
     }

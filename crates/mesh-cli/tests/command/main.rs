@@ -2,6 +2,7 @@
 
 mod curl;
 mod exits;
+mod explain;
 mod files;
 mod objects;
 mod stat;

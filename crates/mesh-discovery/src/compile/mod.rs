@@ -11,6 +11,7 @@
 
 mod defaults;
 mod inbound;
+pub mod offline;
 mod outbound;
 mod resilience;
 mod services;

@@ -3,6 +3,7 @@
 mod authorization;
 mod discovery;
 mod echo;
+mod explain;
 mod forge;
 mod frames;
 mod hops;
