@@ -10,7 +10,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Gauge,
     /// TLS handshakes that made no connection.
     pub(crate) handshakes_refused: Counter,
-    /// Certificates that were given to processes.
+    /// Certificates that were issued to processes.
     pub(crate) certificates_issued: Counter,
     /// Requests for a certificate that were refused.
     pub(crate) enrolments_refused: Counter,
@@ -46,7 +46,7 @@ impl Metrics {
             certificates_issued: counter(
                 &recorder,
                 "mesh_discovery_certificates_issued_total",
-                "Certificates given to processes, repeated answers included.",
+                "Certificates issued to processes; an answer that is repeated counts once.",
             ),
             enrolments_refused: counter(
                 &recorder,

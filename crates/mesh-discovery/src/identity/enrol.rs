@@ -3,7 +3,8 @@
 //! Identity comes from the attestation alone; of the signing request only the key
 //! counts. The use of a token and the record of what was issued for it are one
 //! commit, so that no crash and no race makes two of one (J02, J03). A process whose
-//! answer was lost asks again with the same key and gets the same certificate.
+//! answer was lost asks again with the same key and gets the same certificate, also
+//! when its token has expired since. Only what was committed is logged as issued.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -19,11 +20,9 @@ use mesh_tls::request::{InvalidRequest, SigningRequest};
 use serde::{Deserialize, Serialize};
 
 use super::grant::{self, Grant};
-use super::token::{self, TokenRecord, UselessToken, seconds};
+use super::token::{self, REPLAY, TokenRecord, UselessToken, seconds};
 use crate::store::{CommitError, Expect, SharedStore, Unavailable, Write};
 
-/// How long the same key gets the same certificate again for a used token.
-const REPLAY: Duration = Duration::from_secs(60);
 /// How often a commit that lost against another replica is decided anew.
 const ATTEMPTS: usize = 16;
 const ISSUED: &str = "issued/";
@@ -37,6 +36,43 @@ pub(crate) struct Enroller {
     ttl: Duration,
     /// Within one replica uses of tokens wait for each other, instead of each deciding anew.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What an enrolment came to.
+#[derive(Debug)]
+pub(crate) enum Enrolled {
+    /// A certificate that nobody had before.
+    Issued(EnrolResponse),
+    /// The one that the same key got a moment ago.
+    Repeated(EnrolResponse),
+}
+
+/// A certificate that nobody was told of yet.
+#[derive(Debug)]
+struct Signed {
+    response: EnrolResponse,
+    serial: String,
+    /// SHA-256 of the public key, in hexadecimal.
+    key: String,
+}
+
+impl Signed {
+    /// Tells the log of it, once it is certain that it goes out.
+    fn issued(self) -> Enrolled {
+        let Self {
+            response,
+            serial,
+            key,
+        } = self;
+        let EnrolResponse {
+            identity,
+            not_after,
+            now,
+            ..
+        } = &response;
+        tracing::info!(%identity, serial, key, now, not_after, "a certificate was issued");
+        Enrolled::Issued(response)
+    }
 }
 
 /// What was issued for a token, kept as long as it can be asked for again.
@@ -69,7 +105,7 @@ impl Enroller {
         token: &str,
         csr: &[u8],
         now: SystemTime,
-    ) -> Result<EnrolResponse, EnrolError> {
+    ) -> Result<Enrolled, EnrolError> {
         let token: JoinToken = token.parse().map_err(|_| UselessToken::Malformed)?;
         if *token.root() != self.root {
             return Err(UselessToken::OtherRoot.into());
@@ -89,22 +125,26 @@ impl Enroller {
         token: &JoinToken,
         csr: &[u8],
         now: SystemTime,
-    ) -> Result<EnrolResponse, EnrolError> {
+    ) -> Result<Enrolled, EnrolError> {
         let found = self.store.get(&token::key(token.id())).await?;
         let found = found.ok_or(UselessToken::Unknown)?;
         let record = TokenRecord::from_json(&found.value).ok_or(UselessToken::Unknown)?;
-        record.check(token, seconds(now))?;
+        record.check_secret(token)?;
         let request = SigningRequest::from_der(csr)?;
         let issued_key = issued_key(token.id(), &request.public_key_hash());
+        // Before the token's end and uses: what was given once is the asker's already.
         if let Some(response) = self.replay(&issued_key, now).await? {
-            return Ok(response);
+            let identity = &response.identity;
+            tracing::info!(%identity, "a lost answer to an enrolment was repeated");
+            return Ok(Enrolled::Repeated(response));
         }
+        record.check_end(seconds(now))?;
         let used = record.used()?;
 
-        let response = self.sign(&record.identity, &request, now)?;
+        let signed = self.sign(&record.identity, &request, now)?;
         let issued = IssuedRecord {
             at: seconds(now),
-            response,
+            response: signed.response.clone(),
         };
         let issued_json = serde_json::to_vec(&issued).expect("a record has string keys");
         let writes = vec![
@@ -114,7 +154,7 @@ impl Enroller {
             self.grant(&record).await?,
         ];
         self.store.commit(writes).await?;
-        Ok(issued.response)
+        Ok(signed.issued())
     }
 
     /// The certificate that this key got for this token a moment ago.
@@ -158,12 +198,13 @@ impl Enroller {
         identity: &Identity,
         csr: &[u8],
         now: SystemTime,
-    ) -> Result<EnrolResponse, EnrolError> {
+    ) -> Result<Enrolled, EnrolError> {
         let known = grant::find(&*self.store, identity, self.issuer.domain()).await?;
         if known.is_none() {
             return Err(EnrolError::UnknownIdentity(identity.clone()));
         }
-        self.sign(identity, &SigningRequest::from_der(csr)?, now)
+        let signed = self.sign(identity, &SigningRequest::from_der(csr)?, now)?;
+        Ok(signed.issued())
     }
 
     fn sign(
@@ -171,7 +212,7 @@ impl Enroller {
         identity: &Identity,
         request: &SigningRequest,
         now: SystemTime,
-    ) -> Result<EnrolResponse, EnrolError> {
+    ) -> Result<Signed, EnrolError> {
         let template = Template {
             ttl: self.ttl,
             ..Template::default()
@@ -181,16 +222,17 @@ impl Enroller {
             serial,
             not_after,
         } = self.issuer.issue(request, identity, &template, now)?;
-        let not_after = seconds(not_after);
-        let key = hex(&request.public_key_hash());
-        tracing::info!(%identity, serial, key, not_after, "a certificate was issued");
         let anchors = self.issuer.bundle().certificates();
-        Ok(EnrolResponse {
-            identity: identity.clone(),
-            chain: chain.iter().map(|der| STANDARD.encode(der)).collect(),
-            anchors: anchors.iter().map(|der| STANDARD.encode(der)).collect(),
-            not_after,
-            now: seconds(now),
+        Ok(Signed {
+            response: EnrolResponse {
+                identity: identity.clone(),
+                chain: chain.iter().map(|der| STANDARD.encode(der)).collect(),
+                anchors: anchors.iter().map(|der| STANDARD.encode(der)).collect(),
+                not_after: seconds(not_after),
+                now: seconds(now),
+            },
+            serial,
+            key: hex(&request.public_key_hash()),
         })
     }
 

@@ -13,7 +13,7 @@ use http::StatusCode;
 use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
 
-use super::enrol::EnrolError;
+use super::enrol::{EnrolError, Enrolled};
 use super::token::TokenError;
 use crate::caller::Caller;
 use crate::refused::{Refused, read_json};
@@ -52,10 +52,11 @@ async fn identity(
         }
     };
     match enrolled {
-        Ok(response) => {
+        Ok(Enrolled::Issued(response)) => {
             shared.metrics.certificates_issued.increment(1);
             Ok(Json(response))
         }
+        Ok(Enrolled::Repeated(response)) => Ok(Json(response)),
         Err(error) => {
             shared.metrics.enrolments_refused.increment(1);
             Err(error.into())

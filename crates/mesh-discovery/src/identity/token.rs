@@ -19,6 +19,8 @@ pub const MAX_USES: u32 = 1000;
 pub const MAX_SERVES: usize = 64;
 /// How many tokens there can be at a time.
 pub const MAX_TOKENS: usize = 10_000;
+/// How long the same key gets the same certificate again for a token, used up or ended meanwhile.
+pub(super) const REPLAY: Duration = Duration::from_secs(60);
 
 const PREFIX: &str = "tokens/";
 
@@ -57,15 +59,22 @@ pub(crate) enum UselessToken {
 }
 
 impl TokenRecord {
-    /// Whether `token` is this one and still lives; how often it was used is another question.
-    pub(crate) fn check(&self, token: &JoinToken, now: u64) -> Result<(), UselessToken> {
-        if !same(&token.secret_hash(), &self.secret) {
-            return Err(UselessToken::WrongSecret);
+    /// Whether `token` is this one; its end and its uses are other questions.
+    pub(super) fn check_secret(&self, token: &JoinToken) -> Result<(), UselessToken> {
+        if same(&token.secret_hash(), &self.secret) {
+            Ok(())
+        } else {
+            Err(UselessToken::WrongSecret)
         }
-        if now >= self.expires {
-            return Err(UselessToken::Expired);
+    }
+
+    /// Whether it still lives at `now`.
+    pub(super) fn check_end(&self, now: u64) -> Result<(), UselessToken> {
+        if now < self.expires {
+            Ok(())
+        } else {
+            Err(UselessToken::Expired)
         }
-        Ok(())
     }
 
     /// The record after one more use.
@@ -174,12 +183,13 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Removes the tokens that ended before `now`.
+    /// Removes the tokens that ended before `now`, and whose last answer nobody can ask for again.
     pub(crate) async fn sweep(&self, now: SystemTime) -> Result<(), TokenError> {
         let now = seconds(now);
         let listing = self.store.list(PREFIX).await?;
         let ended = listing.records.into_iter().filter(|record| {
-            TokenRecord::from_json(&record.value).is_none_or(|token| token.expires <= now)
+            TokenRecord::from_json(&record.value)
+                .is_none_or(|token| token.expires.saturating_add(REPLAY.as_secs()) <= now)
         });
         let writes = ended
             .map(|record| Write::delete(record.key).expecting(Expect::Revision(record.revision)));
@@ -296,7 +306,7 @@ mod tests {
         let secret = revealed.split('.').nth(2).unwrap();
         assert!(!text.contains(secret), "{text}");
         let kept = TokenRecord::from_json(&record.value).unwrap();
-        assert_eq!(kept.check(&token, 0), Ok(()));
+        assert_eq!(kept.check_secret(&token), Ok(()));
     }
 
     #[tokio::test]
@@ -336,6 +346,9 @@ mod tests {
 
         let (token, _) = tokens.create(&request(), now).await.unwrap();
         tokens.sweep(end).await.unwrap();
+        let kept = tokens.store.get(&key(token.id())).await.unwrap();
+        assert!(kept.is_some(), "a lost answer can still be asked for");
+        tokens.sweep(end + REPLAY).await.unwrap();
         assert!(!tokens.revoke(token.id()).await.unwrap());
     }
 
@@ -349,10 +362,11 @@ mod tests {
             uses_left: 1,
             expires: 100,
         };
-        assert_eq!(record.check(&token, 99), Ok(()));
-        assert_eq!(record.check(&token, 100), Err(UselessToken::Expired));
+        assert_eq!(record.check_secret(&token), Ok(()));
+        assert_eq!(record.check_end(99), Ok(()));
+        assert_eq!(record.check_end(100), Err(UselessToken::Expired));
         let forged = JoinToken::new([1; 9], [3; 32], [7; 32]);
-        assert_eq!(record.check(&forged, 99), Err(UselessToken::WrongSecret));
+        assert_eq!(record.check_secret(&forged), Err(UselessToken::WrongSecret));
         let used = record.used().unwrap();
         assert_eq!(used.used(), Err(UselessToken::UsedUp));
     }

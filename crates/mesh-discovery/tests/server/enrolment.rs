@@ -1,8 +1,10 @@
 //! A token becomes a certificate, once.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use http::StatusCode;
+use mesh_discovery::wire::TokenRequest;
 use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
 use mesh_policy::token::JoinToken;
@@ -11,7 +13,7 @@ use rcgen::{CertificateParams, CustomExtension, DnType, KeyUsagePurpose, SanType
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::harness::{Discovery, HOLDS, answer, certificates, config, encode};
+use crate::harness::{Discovery, HOLDS, answer, certificates, config, encode, request};
 
 fn csr() -> Vec<u8> {
     let key = KeyPair::generate().expect(HOLDS);
@@ -95,6 +97,31 @@ async fn j03_the_same_key_gets_the_same_certificate_again_and_another_key_none()
     let again = discovery.enrol(&token, &csr).await.unwrap();
     assert_eq!(first.chain, again.chain);
     assert!(discovery.enrol(&token, &self::csr()).await.is_err());
+}
+
+#[tokio::test]
+async fn j03_a_lost_answer_is_repeated_after_the_tokens_end_and_counts_once() {
+    let discovery = Discovery::start().await;
+    let short = TokenRequest {
+        ttl_seconds: 1,
+        uses: 2,
+        ..request("shop/web")
+    };
+    let token = discovery.server.create_token(&short).await.expect(HOLDS);
+    let token = token.reveal();
+    let csr = csr();
+    let first = discovery.enrol(&token, &csr).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let again = discovery.enrol(&token, &csr).await.unwrap();
+    assert_eq!(first.chain, again.chain);
+    assert!(again.now > first.now, "only the clock has moved on");
+    let (status, _) = discovery.enrol(&token, &self::csr()).await.unwrap_err();
+    assert_eq!(status, StatusCode::FORBIDDEN, "the token has ended");
+
+    let metrics = discovery.admin("metrics").await.1;
+    let issued = "mesh_discovery_certificates_issued_total 1\n";
+    assert!(metrics.contains(issued), "{metrics}");
 }
 
 /// A request for everything that a workload must not have.

@@ -48,6 +48,14 @@ impl Discovery {
         format!("https://{}{path}", self.server.address())
     }
 
+    /// Status and text of `path` on the admin port.
+    pub(crate) async fn admin(&self, path: &str) -> (StatusCode, String) {
+        let url = format!("http://{}/{path}", self.server.admin_address());
+        // It speaks plain HTTP there; reqwest wants to know of TLS all the same.
+        let answer = self.nobody().get(url).send().await.expect(HOLDS);
+        (answer.status(), answer.text().await.expect(HOLDS))
+    }
+
     /// A token for `namespace/account`.
     pub(crate) async fn token(&self, who: &str) -> JoinToken {
         self.server.create_token(&request(who)).await.expect(HOLDS)

@@ -3,6 +3,7 @@
 mod callers;
 mod enrolment;
 mod harness;
+mod issuer;
 mod killing;
 mod listening;
 mod program;
