@@ -161,13 +161,14 @@ impl LinkFailed {
     pub(super) fn is_distrust(&self) -> bool {
         let mut link: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = link {
-            let wrapped = error.downcast_ref::<std::io::Error>();
-            let inner = wrapped.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
-            let tls = error.downcast_ref::<rustls::Error>().or(inner);
-            if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+            if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
                 return true;
             }
-            link = error.source();
+            // An I/O error gives the source of what it wraps, and what it wraps may be one more.
+            link = match error.downcast_ref::<std::io::Error>() {
+                Some(io) => io.get_ref().map(|wrapped| wrapped as _),
+                None => error.source(),
+            };
         }
         false
     }

@@ -18,6 +18,7 @@ mod retries;
 mod rotation;
 mod routing;
 mod secrets;
+mod start;
 mod trace;
 mod unprocessed;
 

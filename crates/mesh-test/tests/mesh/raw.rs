@@ -131,10 +131,18 @@ pub(crate) async fn speak(
 
 /// Asks for `/` over a bare TCP connection and gives all that comes back until the server closes it.
 pub(crate) async fn get_in_plaintext(address: SocketAddr) -> Result<String, BoxError> {
+    ask_in_plaintext(address, "/", "api.shop").await
+}
+
+/// Asks a program's admin port for `path`.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<String, BoxError> {
+    ask_in_plaintext(address, path, &address.to_string()).await
+}
+
+async fn ask_in_plaintext(address: SocketAddr, path: &str, host: &str) -> Result<String, BoxError> {
     let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: api.shop\r\nconnection: close\r\n\r\n")
-        .await?;
+    let ask = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
