@@ -22,7 +22,7 @@ spec: {{ podSelector: {{}}, port: 80 }}
     )
 }
 
-const ALLOW_WEB: &str = "
+pub(crate) const ALLOW_WEB: &str = "
 ---
 apiVersion: policy.linkerd.io/v1alpha1
 kind: AuthorizationPolicy

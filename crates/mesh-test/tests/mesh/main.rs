@@ -1,7 +1,9 @@
 //! Promises of the whole mesh: real sockets, a real CA, discovery over its own protocol.
 
 mod authorization;
+mod clock;
 mod discovery;
+mod disk;
 mod echo;
 mod explain;
 mod forge;
@@ -14,6 +16,7 @@ mod openssl;
 mod operations;
 mod prometheus;
 mod raw;
+mod renewals;
 mod retries;
 mod rotation;
 mod routing;
@@ -26,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::{Request, Response};
-use mesh_core::{Body, BoxError, Client, Peer};
+use mesh_core::{Body, BoxError, Client, Mesh, Peer};
 
 /// Counts the requests that reached the application.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +68,16 @@ fn named(
         let text = format!("{name} {caller}");
         async move { Ok(Response::new(Body::from(text))) }
     })
+}
+
+/// The first series of `family` among the process's metrics; 0 where there is none.
+fn metric(mesh: &Mesh, family: &str) -> f64 {
+    let text = mesh.recorder().render();
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(family) && !line.starts_with('#'));
+    let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.unwrap_or_default()
 }
 
 /// Sends `GET uri` and gives status and text.
