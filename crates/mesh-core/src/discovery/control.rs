@@ -13,6 +13,7 @@ use super::link::{Link, LinkFailed};
 use super::session::{Bearings, Session, WatchEnded, chain};
 use crate::mesh::JoinError;
 use crate::telemetry::Recorder;
+use crate::telemetry::freshness::Freshness;
 use crate::telemetry::identity::IdentityMetrics;
 use crate::transport::connect::CurrentCredentials;
 
@@ -66,11 +67,12 @@ async fn run(setup: Setup, joined: oneshot::Sender<Result<Joined, JoinError>>) {
             // Whoever asked may have given up: then so do we.
             if joined.send(Ok(state)).is_ok() {
                 let metrics = renewal.metrics.clone();
+                let freshness = session.bearings().freshness.clone();
                 let generation = renewal.generation.subscribe();
                 tokio::join!(
                     follow(links, session, generation),
                     renewal.run(),
-                    upkeep(recorder, metrics)
+                    upkeep(recorder, metrics, freshness)
                 );
             }
         }
@@ -79,11 +81,12 @@ async fn run(setup: Setup, joined: oneshot::Sender<Result<Joined, JoinError>>) {
     }
 }
 
-async fn upkeep(recorder: Recorder, identity: IdentityMetrics) {
+async fn upkeep(recorder: Recorder, identity: IdentityMetrics, freshness: Freshness) {
     let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tick.tick().await;
         identity.tick();
+        freshness.tick();
         recorder.upkeep();
     }
 }

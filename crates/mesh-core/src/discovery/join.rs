@@ -27,6 +27,7 @@ use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::mesh::JoinError;
 use crate::plans::{Outfit, Plans};
+use crate::telemetry::freshness::Freshness;
 use crate::telemetry::identity::IdentityMetrics;
 use crate::telemetry::{self, Recorder, Workload};
 
@@ -229,6 +230,7 @@ fn equip(
         plans: Arc::clone(&plans),
         served: Arc::clone(&served),
         follower: Arc::new(Mutex::new(follower)),
+        freshness: Freshness::new(&setup.recorder, &workload),
         tally: Arc::new(Mutex::new(Tally::new(setup.recorder.clone()))),
         changed,
     };

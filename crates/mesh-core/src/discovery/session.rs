@@ -21,6 +21,7 @@ use super::link::{Link, LinkFailed};
 use super::served::Lease;
 use super::tally::Tally;
 use crate::plans::Plans;
+use crate::telemetry::freshness::Freshness;
 
 /// The library's own version.
 const LIBRARY: &str = env!("CARGO_PKG_VERSION");
@@ -53,6 +54,7 @@ pub(super) struct Bearings {
     pub(super) plans: Arc<Plans>,
     pub(super) served: Arc<Served>,
     pub(super) follower: Arc<Mutex<Follower>>,
+    pub(super) freshness: Freshness,
     /// What discovery has not been told of the traffic.
     pub(super) tally: Arc<Mutex<Tally>>,
     /// Woken when there is something to tell discovery.
@@ -101,6 +103,7 @@ impl Bearings {
         tracing::info!(discovery = link.base(), replica, watch, "a watch is open");
         let watch = watch.clone();
         self.follower().apply(first);
+        self.freshness.heard();
         Ok(Session {
             bearings: self.clone(),
             link,
@@ -167,6 +170,7 @@ async fn follow(mut events: Events, bearings: &Bearings) -> WatchEnded {
         };
         let quiet = matches!(event.change, Change::Heartbeat { .. });
         bearings.follower().apply(event);
+        bearings.freshness.heard();
         if !quiet {
             bearings.changed.notify_one();
         }

@@ -79,6 +79,10 @@ pub(super) const GAUGES: &[(&str, &str)] = &[
         "When the process joined, in seconds since the Unix epoch.",
     ),
     (
+        "mesh_config_age_seconds",
+        "Seconds since discovery last said anything, be it that nothing has changed.",
+    ),
+    (
         "mesh_cert_expiry_seconds",
         "Seconds until the process's certificate ends; negative after its end.",
     ),

@@ -16,6 +16,7 @@
 
 mod bound;
 mod families;
+pub(crate) mod freshness;
 pub(crate) mod identity;
 pub mod inbound;
 mod ledger;
