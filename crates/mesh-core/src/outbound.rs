@@ -6,7 +6,7 @@
 //!    │ path       one spelling for rules and for the server, or 400
 //!    │ route      authority → plan → rule; the plan is loaded here, once
 //!    │ filter     headers that the rule changes; callers that it sends elsewhere
-//!    │ observe    (nothing yet: route metrics, taps)
+//!    │ observe    counts what was asked of the route, and what came of it
 //!    │ deadline   the rule's limit, capped by what the caller still waits
 //!    │ retry      another try where it is safe, asked for and paid for
 //!    │ split      the rule's weights → backend
@@ -28,7 +28,7 @@ mod trace;
 
 use std::sync::Arc;
 
-use tower_layer::{Identity, Layer};
+use tower_layer::Layer;
 
 pub(crate) use call::Call;
 pub use form::Shapeless;
@@ -39,6 +39,7 @@ use crate::layers::canonical_path::{CanonicalPath, CanonicalPathLayer};
 use crate::layers::context::{ContextLayer, Inherit};
 use crate::layers::endpoint::Endpoint;
 use crate::layers::filter::{Filter, FilterLayer};
+use crate::layers::outbound_observe::{OutboundObserve, OutboundObserveLayer};
 use crate::layers::retry::{Retry, RetryLayer, Series};
 use crate::layers::route::{Route, RouteLayer};
 use crate::layers::split::{Split, SplitLayer};
@@ -46,8 +47,9 @@ use crate::layers::timeout::{Timeout, TimeoutLayer};
 use crate::plans::Plans;
 
 /// The whole stack as a type: no box between its steps.
-pub(crate) type Outbound =
-    Inherit<CanonicalPath<Route<Filter<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>>;
+pub(crate) type Outbound = Inherit<
+    CanonicalPath<Route<Filter<OutboundObserve<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>>,
+>;
 
 /// Puts the stack together; `replay_limit` bytes of a body are kept for another try.
 pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>, replay_limit: usize) -> Outbound {
@@ -55,8 +57,7 @@ pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>, replay_limit: usize)
     let path = CanonicalPathLayer;
     let route = RouteLayer::new(plans);
     let of_rule = FilterLayer::of_rule();
-    // A step that does nothing yet is the identity: it has a place and costs nothing.
-    let observe = Identity::new();
+    let observe = OutboundObserveLayer::new(Arc::clone(&series));
     let deadline = TimeoutLayer::new(None);
     let retry = RetryLayer::new(series, replay_limit);
     let split = SplitLayer;

@@ -70,7 +70,10 @@ async fn send(call: Option<Call>, mut request: Request<Body>) -> Result<Response
     form::shape(&mut request, until, endpoint)?;
     let protocol = Protocol::of(request.headers());
     let metrics = endpoint.metrics(&call.port().address, backend.port());
-    let observation = Observation::start(metrics, protocol);
+    let mut observation = Observation::start(metrics, protocol);
+    if let Some(route) = call.route_metrics() {
+        observation = observation.and(Arc::clone(&route.tried));
+    }
     let mut watch = Watch {
         endpoint: Arc::clone(endpoint),
         started: now,

@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod inbound_context;
 pub mod inbound_observe;
+pub(crate) mod outbound_observe;
 pub mod panic;
 pub mod peer;
 pub mod readiness;

@@ -10,8 +10,10 @@ use mesh_policy::route::Rule;
 use tokio::time::Instant;
 
 use super::{DecidedRule, Trace};
+use crate::layers::retry::Series;
 use crate::layers::timeout::Limit;
 use crate::plans::{Backend, InFlight, Port, Routes};
+use crate::telemetry::{Route, RouteMetrics};
 
 /// What the steps of the stack have decided about one request so far.
 #[derive(Clone, Debug)]
@@ -127,6 +129,27 @@ impl Call {
     pub(crate) fn rule(&self) -> Option<&Rule> {
         let (routes, rule) = self.routes()?;
         routes.table.rules().get(rule)
+    }
+
+    /// The series of the rule, once they are registered.
+    pub(crate) fn route_metrics(&self) -> Option<&RouteMetrics> {
+        let (routes, rule) = self.routes()?;
+        routes.metrics(rule)?.get()
+    }
+
+    /// The series of the rule, registered at its first request.
+    pub(crate) fn register_route(&self, series: &Series) -> Option<&RouteMetrics> {
+        let (routes, rule) = self.routes()?;
+        let place = routes.metrics(rule)?;
+        let rule = self.rule()?;
+        Some(place.get_or_init(|| {
+            series.route(Route {
+                port: &self.port().address,
+                source: &rule.source,
+                index: rule.index,
+                name: rule.name.as_deref(),
+            })
+        }))
     }
 
     /// What pays for the service's retries.

@@ -1,7 +1,7 @@
 //! A service's plan, compiled: what the rules decide, and the backends they decide for.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mesh_policy::budget::BudgetLimits;
 use mesh_policy::name::{ServiceName, ServicePort};
@@ -11,6 +11,7 @@ use mesh_policy::route::{ClosedPort, Table};
 use mesh_policy::split::{Split, Target};
 
 use super::Backend;
+use crate::telemetry::RouteMetrics;
 
 /// A service as its plan has it. Immutable: a change is another one.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(crate) struct Routes {
     pub(crate) table: Table,
     /// By rule, then by place in its split; `None` for one that cannot be called.
     backends: Vec<Vec<Option<Arc<Backend>>>>,
+    /// By rule; registered at its first request.
+    metrics: Vec<OnceLock<RouteMetrics>>,
 }
 
 impl Service {
@@ -53,7 +56,12 @@ impl Service {
             let routes = Table::compile(port).map(|table| {
                 let splits = table.rules().iter().map(|rule| &rule.split);
                 let backends = splits.map(|split| resolve(split, &mut backend)).collect();
-                Routes { table, backends }
+                let metrics = table.rules().iter().map(|_| OnceLock::new()).collect();
+                Routes {
+                    table,
+                    backends,
+                    metrics,
+                }
             });
             Arc::new(Port { address, routes })
         };
@@ -96,6 +104,11 @@ impl Service {
 }
 
 impl Routes {
+    /// The place of the series of rule `rule`.
+    pub(crate) fn metrics(&self, rule: usize) -> Option<&OnceLock<RouteMetrics>> {
+        self.metrics.get(rule)
+    }
+
     /// The backend at `place` in the split of rule `rule`; `None` for one that cannot be called.
     pub(crate) fn backend(&self, rule: usize, place: usize) -> Option<&Arc<Backend>> {
         self.backends.get(rule)?.get(place)?.as_ref()

@@ -5,6 +5,8 @@
 
 /// The name of the latency histogram.
 pub(crate) const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
+/// The name of the histogram of routes' latencies.
+pub(crate) const ROUTE_RESPONSE_LATENCY_MS: &str = "route_response_latency_ms";
 /// The name of the histogram of how long connections lasted.
 pub(crate) const TCP_CONNECTION_DURATION_MS: &str = "tcp_connection_duration_ms";
 
@@ -20,6 +22,22 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     (
         "response_total",
         "Responses that ended, by status and classification.",
+    ),
+    (
+        "route_request_total",
+        "Requests that the application sent, by route.",
+    ),
+    (
+        "route_response_total",
+        "Responses that the application got, by route.",
+    ),
+    (
+        "route_actual_request_total",
+        "Tries that were sent, by route.",
+    ),
+    (
+        "route_actual_response_total",
+        "Responses to tries, by route.",
     ),
     ("tcp_open_total", "Connections that were opened."),
     (
@@ -102,6 +120,11 @@ pub(super) const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
         RESPONSE_LATENCY_MS,
         &MILLISECONDS,
         "Milliseconds from a request to the first data of its response.",
+    ),
+    (
+        ROUTE_RESPONSE_LATENCY_MS,
+        &MILLISECONDS,
+        "Milliseconds from a request of the application to the first data of its response, by route.",
     ),
     (
         TCP_CONNECTION_DURATION_MS,

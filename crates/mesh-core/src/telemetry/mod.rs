@@ -25,6 +25,7 @@ pub mod outbound;
 mod process;
 mod recorder;
 mod requests;
+mod route;
 pub mod tcp;
 
 pub(crate) use ledger::FlowCounts;
@@ -32,3 +33,4 @@ pub use observation::{Observation, Observed};
 pub(crate) use process::started;
 pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};
 pub use requests::{Outcome, RequestMetrics};
+pub(crate) use route::{Route, RouteMetrics};

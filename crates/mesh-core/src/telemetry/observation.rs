@@ -20,6 +20,8 @@ use crate::answer::{Cause, Protocol};
 #[derive(Debug)]
 pub struct Observation {
     metrics: Arc<RequestMetrics>,
+    /// Series that count the same.
+    also: Option<Arc<RequestMetrics>>,
     started: Instant,
     protocol: Protocol,
     /// What is known of the outcome; `None` before the response and after it was counted.
@@ -34,11 +36,20 @@ impl Observation {
         metrics.count_request();
         Self {
             metrics,
+            also: None,
             started: Instant::now(),
             protocol,
             outcome: None,
             first_data: None,
         }
+    }
+
+    /// Counts into `metrics` as well.
+    pub(crate) fn and(self, metrics: Arc<RequestMetrics>) -> Self {
+        metrics.count_request();
+        let mut both = self;
+        both.also = Some(metrics);
+        both
     }
 
     /// When the request began.
@@ -102,6 +113,9 @@ impl Drop for Observation {
             let first = self.first_data.unwrap_or_else(Instant::now);
             let latency = outcome.status.map(|_| first - self.started);
             self.metrics.count_outcome(outcome, latency);
+            if let Some(also) = &self.also {
+                also.count_outcome(outcome, latency);
+            }
         }
     }
 }

@@ -7,13 +7,41 @@ use mesh_policy::classify::{Classification, classify};
 use mesh_policy::report::traffic::FlowKey;
 use metrics::{Counter, Histogram, Label};
 
-use super::families::RESPONSE_LATENCY_MS;
+use super::families::{RESPONSE_LATENCY_MS, ROUTE_RESPONSE_LATENCY_MS};
 use super::{FlowCounts, Recorder};
 
 /// Outcomes with cells of their own; later ones share one, labelled `other`.
 ///
 /// A status is any number from 100 to 999 on the wire, so a peer chooses how many there are.
 const MAX_OUTCOMES: usize = 48;
+
+/// The names of three golden series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names {
+    requests: &'static str,
+    responses: &'static str,
+    /// `None` where nobody asks for it.
+    latency: Option<&'static str>,
+}
+
+/// At an endpoint, or in a listener.
+const TRAFFIC: Names = Names {
+    requests: "request_total",
+    responses: "response_total",
+    latency: Some(RESPONSE_LATENCY_MS),
+};
+/// What was asked of a route.
+pub(super) const ROUTES: Names = Names {
+    requests: "route_request_total",
+    responses: "route_response_total",
+    latency: Some(ROUTE_RESPONSE_LATENCY_MS),
+};
+/// What was tried for it.
+pub(super) const TRIES: Names = Names {
+    requests: "route_actual_request_total",
+    responses: "route_actual_response_total",
+    latency: None,
+};
 
 /// `request_total`, `response_total` and `response_latency_ms` for one set of labels.
 ///
@@ -26,6 +54,7 @@ pub struct RequestMetrics {
     recorder: Recorder,
     labels: Vec<Label>,
     flow: Option<Arc<FlowCounts>>,
+    names: Names,
 }
 
 #[derive(Debug)]
@@ -60,12 +89,18 @@ impl RequestMetrics {
     /// Registers the series of `labels`, which hold everything but the outcome.
     #[must_use]
     pub fn new(recorder: &Recorder, labels: Vec<Label>) -> Self {
+        Self::named(recorder, labels, TRAFFIC)
+    }
+
+    /// The same under other names.
+    pub(super) fn named(recorder: &Recorder, labels: Vec<Label>, names: Names) -> Self {
         Self {
-            requests: recorder.counter("request_total", labels.clone()),
+            requests: recorder.counter(names.requests, labels.clone()),
             outcomes: OnceLock::new(),
             recorder: recorder.clone(),
             labels,
             flow: None,
+            names,
         }
     }
 
@@ -122,14 +157,14 @@ impl RequestMetrics {
         let mut labels = self.labels.clone();
         labels.push(Label::new("status_code", status));
         let has_response = outcome.is_none_or(|outcome| outcome.status.is_some());
-        let latency =
-            has_response.then(|| self.recorder.histogram(RESPONSE_LATENCY_MS, labels.clone()));
+        let latency = self.names.latency.filter(|_| has_response);
+        let latency = latency.map(|name| self.recorder.histogram(name, labels.clone()));
         labels.push(Label::from_static_parts("classification", class));
         labels.push(Label::new("grpc_status", grpc));
         labels.push(Label::from_static_parts("error", error));
         Node {
             outcome,
-            responses: self.recorder.counter("response_total", labels),
+            responses: self.recorder.counter(self.names.responses, labels),
             latency,
             next: OnceLock::new(),
         }

@@ -8,7 +8,7 @@ use mesh_policy::retry::Why;
 use metrics::{Counter, Label};
 
 use crate::outbound::Call;
-use crate::telemetry::{Recorder, Workload};
+use crate::telemetry::{Recorder, Route, RouteMetrics, Workload};
 
 /// The series of retries. A request that succeeds at once touches none of them.
 #[derive(Debug)]
@@ -43,6 +43,11 @@ impl Series {
     /// Shows the series of `port` from now on, before anything has happened.
     pub(crate) fn announce(recorder: &Recorder, workload: &Workload, port: &ServicePort) {
         drop(Counters::register(recorder, workload, port));
+    }
+
+    /// Registers the series of a rule.
+    pub(crate) fn route(&self, route: Route<'_>) -> RouteMetrics {
+        route.register(&self.recorder, &self.workload)
     }
 
     /// A retry begins.

@@ -25,3 +25,31 @@ async fn o11_authorities_that_a_caller_makes_up_make_no_series() {
     }
     assert_eq!(Some(samples(&world)), before);
 }
+
+#[tokio::test]
+async fn a_route_counts_what_was_asked_and_what_was_tried() {
+    let mut world = World::new();
+    world.serve("api.shop:80", &[memory("one", Behaviour::Answers)]);
+    world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
+    for _ in 0..3 {
+        let response = world.get("http://api.shop/").await.unwrap();
+        text(response).await;
+    }
+    world.serve("api.shop:80", &[memory("two", Behaviour::CannotBeReached)]);
+    world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
+    assert!(world.get("http://api.shop/").await.is_err());
+    let metrics = world.outfit.recorder.render();
+    let labels = r#"namespace="shop",deployment="web",pod="web-1",direction="outbound",dst="api.shop.svc.cluster.local:80",rt_route="default",rt_kind="default",rt_name="test""#;
+    let good = r#"status_code="200",classification="success",grpc_status="",error="""#;
+    let bad = r#"status_code="",classification="failure",grpc_status="",error="unclassified""#;
+    for line in [
+        format!("route_request_total{{{labels}}} 4"),
+        format!("route_response_total{{{labels},{good}}} 3"),
+        format!("route_response_total{{{labels},{bad}}} 1"),
+        format!("route_actual_response_total{{{labels},{good}}} 3"),
+        format!("route_response_latency_ms_count{{{labels},status_code=\"200\"}} 3"),
+    ] {
+        assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+    }
+    assert!(!metrics.contains("route_actual_response_latency_ms"));
+}
