@@ -201,6 +201,11 @@ impl Writer {
         let (file, content) = opened.map_err(Unavailable::new)?;
         let shared = self.shared.state.write();
         let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
+        if content.revision < shared.revision() {
+            // Another file lies there, or none did: what was acknowledged is not in it.
+            let message = "the store's file is older than what was acknowledged: put it back, or start the server anew";
+            return Err(Unavailable::new(message));
+        }
         let mut state = State::new(HistoryLimit::default(), content.revision);
         state.keep_leases(&shared);
         let inherited = self.inherited;
