@@ -88,6 +88,11 @@ async fn c01_discovery_stopped_and_started_again_under_load_fails_no_request() {
         running.push(echo(&mesh, "api.shop").await);
     }
     let web = mesh.join("shop/web").await.expect("web joins");
+    // Static stability is of what was told once: a first question needs discovery.
+    mesh.until("the service is told", async || {
+        crate::get(&web.client(), "http://api.shop/").await.0 == 200
+    })
+    .await;
     let load = Load::start(&web.client(), "http://api.shop/", Duration::from_millis(3));
     for _ in 0..3 {
         mesh.stop_discovery().await;
