@@ -84,8 +84,6 @@ impl Statistics {
             + 1;
         let begun = self.started.elapsed().as_secs() % SLOT.as_secs();
         let covered = Duration::from_secs((slots - 1) * SLOT.as_secs() + begun);
-        // A server that has just started knows of no more than it has lived.
-        let covered = covered.min(self.started.elapsed());
         let reporters = self.lock();
         let merged = reporters.iter().flat_map(|(identity, reporter)| {
             let mut flows = BTreeMap::<&FlowKey, Flow>::new();
