@@ -4,6 +4,7 @@
 //! the handshake proved becomes the [`Caller`] of every request of the connection.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -23,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::caller::Caller;
@@ -38,6 +40,8 @@ const ANONYMOUS_LIFETIME: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long to wait when the system gives no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a client may hold one of the turns to shake hands: a round trip, with packets lost.
+const TURN: Duration = Duration::from_secs(3);
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// What may be written to a connection and not be sent yet.
 const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -50,8 +54,9 @@ pub struct Limits {
     /// Connections at a time, 16,384 by default; further ones wait in the system's backlog.
     /// Too few, and processes cannot watch; too many, and memory ends first.
     pub connections: usize,
-    /// Handshakes at a time, 512 by default. Each costs processor time before anything is
-    /// known about the caller.
+    /// Handshakes at a time, 512 by default, of clients whose hello is read, for at most 3 s
+    /// each. Each costs processor time before anything is known about the caller. Too few, and a
+    /// fleet that comes back waits; too many, and a flood takes every core.
     pub handshakes: usize,
     /// How long a handshake may take, 10 s by default, its wait for its turn included.
     pub handshake_timeout: Duration,
@@ -120,11 +125,7 @@ async fn connection(listener: &Listener, handshakes: &Semaphore, stream: TcpStre
     // Events are small and must not wait for each other; a socket that refuses still works.
     drop(stream.set_nodelay(true));
     let peer = stream.peer_addr().ok();
-    let config = listener.tls.borrow().clone();
-    let handshake = async {
-        let _turn = handshakes.acquire().await;
-        handshake::accept(stream, config).await
-    };
+    let handshake = shake_hands(listener, handshakes, stream);
     match timeout(listener.limits.handshake_timeout, handshake).await {
         Ok(Ok((stream, facts))) => {
             listener.metrics.connections.increment(1);
@@ -147,6 +148,23 @@ async fn connection(listener: &Listener, handshakes: &Semaphore, stream: TcpStre
     }
 }
 
+/// Reads the client's hello, and answers it when its turn comes.
+async fn shake_hands(
+    listener: &Listener,
+    handshakes: &Semaphore,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, TlsFacts), HandshakeRefused> {
+    // A client that is silent waits before this, so it takes no one else's turn.
+    let hello = handshake::hello(stream).await?;
+    let _turn = handshakes.acquire().await;
+    // Only now: what was renewed during the wait counts.
+    let config = listener.tls.borrow().clone();
+    match timeout(TURN, hello.accept(config)).await {
+        Ok(accepted) => accepted,
+        Err(_) => Err(HandshakeRefused::Io(io::ErrorKind::TimedOut.into())),
+    }
+}
+
 /// How long a connection may last: no longer than what it proved.
 fn lifetime(facts: &TlsFacts, now: SystemTime) -> Duration {
     match facts.peer_not_after {
@@ -155,9 +173,7 @@ fn lifetime(facts: &TlsFacts, now: SystemTime) -> Duration {
     }
 }
 
-type Stream = TokioIo<tokio_rustls::server::TlsStream<TcpStream>>;
-
-async fn serve(listener: &Listener, stream: Stream, facts: &TlsFacts) {
+async fn serve(listener: &Listener, stream: TokioIo<TlsStream<TcpStream>>, facts: &TlsFacts) {
     let caller = Caller::new(facts.peer.clone(), &listener.domain);
     let router = &listener.router;
     let service = service_fn(|mut request: Request<Incoming>| {

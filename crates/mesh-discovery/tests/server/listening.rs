@@ -43,6 +43,32 @@ async fn clients_that_never_finish_a_handshake_delay_nobody_and_are_dropped() {
 }
 
 #[tokio::test]
+async fn clients_that_say_nothing_take_no_turn_to_shake_hands() {
+    let dir = tempfile::tempdir().expect(HOLDS);
+    let limits = Limits {
+        handshakes: 2,
+        ..Limits::default()
+    };
+    let server = Server::start(Config {
+        limits,
+        ..config(&dir)
+    });
+    let discovery = Discovery::of(server.await.expect(HOLDS), dir);
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let connected = TcpStream::connect(discovery.server.address()).await;
+        silent.push(connected.expect(HOLDS));
+    }
+    let nobody = discovery.nobody();
+    let url = discovery.url("/v1/tokens");
+    let answer = status(&nobody, Method::GET, url);
+    // They are dropped after 10 s, and their turns would be free by then.
+    let answer = timeout(Duration::from_secs(8), answer).await;
+    assert_eq!(answer.ok(), Some(StatusCode::UNAUTHORIZED));
+    drop(silent);
+}
+
+#[tokio::test]
 async fn plaintext_gets_no_answer() {
     let discovery = Discovery::start().await;
     let connected = TcpStream::connect(discovery.server.address()).await;
