@@ -113,8 +113,10 @@ pub(crate) async fn keep_current(
             // The last good world stays in force: half of a policy is none.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(%error, cause, "the store cannot be read: plans stay as they are");
-            tokio::time::sleep(RETRY).await;
-            continue;
+            tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                () = tokio::time::sleep(RETRY) => continue,
+            }
         }
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => return,
@@ -138,6 +140,8 @@ mod tests {
 
     use super::*;
     use crate::compile::Sources;
+    use crate::store::memory::Memory;
+    use crate::store::{Store, Write, object_key};
 
     fn world(revision: u64) -> World {
         World::new(Sources {
@@ -167,5 +171,22 @@ mod tests {
         assert!(!at("other", 99), "another store's revisions mean nothing");
         assert!(!at("s", 100));
         assert_eq!(worlds.latest().cursor().revision, 99);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_whose_store_holds_a_damaged_record_can_end() {
+        let store = Arc::new(Memory::new());
+        let domain = "mesh.local".parse().unwrap();
+        let reader = Reader::open(store.clone(), domain).await.unwrap();
+        let worlds = Arc::new(Worlds::new(reader.world()));
+        let key = object_key("", "services", "shop", "api");
+        store.commit(vec![Write::put(key, "{")]).await.unwrap();
+        let (end, ending) = watch::channel(false);
+        let metrics = Arc::new(Metrics::new());
+        let following = tokio::spawn(keep_current(reader, worlds, metrics, ending));
+        tokio::time::sleep(RETRY * 3).await;
+        end.send_replace(true);
+        let ended = tokio::time::timeout(RETRY, following).await;
+        assert!(ended.is_ok(), "it tries for ever");
     }
 }
