@@ -19,7 +19,7 @@ use crate::compile::Registered;
 use crate::identity::grant;
 use crate::refused::{Refused, read_json};
 use crate::server::Shared;
-use crate::store::{CommitError, Expect, OBJECTS, Write};
+use crate::store::{CommitError, Expect, OBJECTS, Store, Write};
 
 /// The prefix of registrations: `endpoints/<namespace>/<account>/<id>`.
 pub(crate) const ENDPOINTS: &str = "endpoints/";
@@ -31,6 +31,14 @@ const MAX_ID_BYTES: usize = 128;
 const MAX_TEXT_BYTES: usize = 253;
 const MAX_LABELS: usize = 64;
 const MAX_WEIGHT: u32 = 10_000;
+/// Endpoints of one identity, so that one workload cannot fill the store: as many processes as
+/// can watch, with two services each and some to spare. Those that come at the same moment may
+/// exceed it by their number.
+const MAX_ENDPOINTS_OF_ONE: usize = 5_000;
+/// Ports on which one service was ever served.
+const MAX_PORTS: usize = 256;
+/// Services of one namespace that were ever served.
+const MAX_SERVICES: usize = 10_000;
 /// How often a commit that lost against another registration is decided anew.
 const ATTEMPTS: usize = 16;
 
@@ -113,6 +121,7 @@ async fn register(
     check(&registration)?;
     let session = shared.sessions.find(&registration.watch, identity)?;
     check_may_serve(&shared, identity, &registration.serves.service).await?;
+    check_room(&*shared.store, &id).await?;
     let served = shared.worlds.latest().resolve(&registration.serves);
     let registered = Registered {
         id: id.clone(),
@@ -123,7 +132,7 @@ async fn register(
     for _ in 0..ATTEMPTS {
         let lease = Write::put(format!("{ENDPOINTS}{id}"), json.clone()).leased(session.lease());
         let mut writes = vec![lease];
-        writes.extend(remember(&shared, &served).await?);
+        writes.extend(remember(&*shared.store, &served).await?);
         match shared.store.commit(writes).await {
             Ok(revision) => {
                 tracing::info!(%identity, id, serves = %served, revision, "registered");
@@ -143,12 +152,36 @@ async fn register(
     ))
 }
 
+/// Refuses an endpoint that would be one too many of its identity.
+async fn check_room(store: &dyn Store, id: &str) -> Result<(), Refused> {
+    let key = format!("{ENDPOINTS}{id}");
+    if store.get(&key).await?.is_some() {
+        return Ok(());
+    }
+    let own = key.rfind('/').map_or(&*key, |end| &key[..=end]);
+    if store.list(own).await?.records.len() < MAX_ENDPOINTS_OF_ONE {
+        return Ok(());
+    }
+    let message = format!(
+        "this identity has {MAX_ENDPOINTS_OF_ONE} endpoints: let some go, or give another identity to some of its processes"
+    );
+    Err(Refused::too_many(message))
+}
+
 /// What has to be written for a port to stay known once nobody serves it any more.
-async fn remember(shared: &Shared, served: &ServicePort) -> Result<Option<Write>, Refused> {
+async fn remember(store: &dyn Store, served: &ServicePort) -> Result<Option<Write>, Refused> {
     let key = service_key(&served.service);
-    let found = shared.store.get(&key).await?;
+    let found = store.get(&key).await?;
     let (mut ports, expect) = match &found {
-        None => (BTreeSet::new(), Expect::Absent),
+        None => {
+            let own = format!("{SERVICES}{}/", served.service.namespace);
+            if store.list(&own).await?.records.len() >= MAX_SERVICES {
+                return Err(Refused::too_many(format!(
+                    "{MAX_SERVICES} services of this namespace were served already: apply and delete a Service for each that nobody serves any more"
+                )));
+            }
+            (BTreeSet::new(), Expect::Absent)
+        }
         Some(record) => {
             let ports: BTreeSet<u16> = serde_json::from_slice(&record.value).unwrap_or_default();
             (ports, Expect::Revision(record.revision))
@@ -156,6 +189,12 @@ async fn remember(shared: &Shared, served: &ServicePort) -> Result<Option<Write>
     };
     if !ports.insert(served.port) {
         return Ok(None);
+    }
+    if ports.len() > MAX_PORTS {
+        return Err(Refused::too_many(format!(
+            "{} was served on {MAX_PORTS} ports already: apply and delete a Service of its name to forget them",
+            served.service
+        )));
     }
     let json = serde_json::to_vec(&ports).expect("numbers serialise");
     Ok(Some(Write::put(key, json).expecting(expect)))
@@ -229,7 +268,36 @@ fn refused(error: CommitError) -> Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::memory::Memory;
     use crate::store::object_key;
+
+    #[tokio::test]
+    async fn one_identity_cannot_fill_the_store() {
+        let store = Memory::new();
+        let puts = |keys: Vec<String>| {
+            let writes = keys.into_iter().map(|key| Write::put(key, "[1]"));
+            store.commit(writes.collect())
+        };
+        let many = 0..MAX_ENDPOINTS_OF_ONE;
+        let endpoints = many.map(|n| format!("endpoints/shop/web/{n}"));
+        puts(endpoints.collect()).await.unwrap();
+        assert!(check_room(&store, "shop/web/one-more").await.is_err());
+        assert!(check_room(&store, "shop/web/7").await.is_ok(), "renewed");
+        assert!(check_room(&store, "shop/we/1").await.is_ok());
+
+        let port = |text: &str| text.parse::<ServicePort>().unwrap();
+        let ports: Vec<usize> = (1..=MAX_PORTS).collect();
+        let write = Write::put("services/shop/api", serde_json::to_vec(&ports).unwrap());
+        store.commit(vec![write]).await.unwrap();
+        assert!(remember(&store, &port("api.shop:999")).await.is_err());
+        assert_eq!(remember(&store, &port("api.shop:1")).await, Ok(None));
+
+        let services = (1..MAX_SERVICES).map(|n| format!("services/shop/s{n}"));
+        puts(services.collect()).await.unwrap();
+        assert!(remember(&store, &port("new.shop:80")).await.is_err());
+        assert!(remember(&store, &port("new.bank:80")).await.is_ok());
+        assert!(remember(&store, &port("s1.shop:80")).await.is_ok());
+    }
 
     #[test]
     fn c20_ids_of_two_identities_never_meet() {
