@@ -5,16 +5,21 @@ use axum::extract::{Request, State};
 use axum::routing::post;
 use http::StatusCode;
 use mesh_policy::identity::Identity;
-use mesh_policy::report::Report;
 use mesh_policy::report::traffic::Traffic;
+use mesh_policy::report::{Rejection, Report};
 
 use crate::caller::Caller;
 use crate::refused::{Refused, read_json};
+use crate::registry::is_text;
 use crate::server::Shared;
 use crate::watch::Session;
 
 const MAX_REPORT_BYTES: usize = 1024 * 1024;
 const MAX_REJECTIONS: usize = 1_000;
+/// Of each of a rejection's two texts no more is kept.
+const MAX_REJECTION_CHARS: usize = 1_000;
+/// Rejections of one report that are logged; the others are counted.
+const MAX_LOGGED: usize = 20;
 const MAX_FLOWS: usize = 1_000;
 /// A process's own name for itself.
 const MAX_SOURCE_BYTES: usize = 64;
@@ -35,18 +40,36 @@ async fn report(
         let message = format!("a report tells at most {MAX_REJECTIONS} rejections");
         return Err(Refused::bad_request(message));
     }
+    if !is_text(&report.library) {
+        let message = "the library's version is 1 to 253 printable characters";
+        return Err(Refused::bad_request(message));
+    }
+    report.rejections.iter_mut().for_each(shorten);
     let session = shared.sessions.find(&report.watch, identity)?;
     if let Some(traffic) = report.traffic.take() {
         count(&shared, (&session, identity), traffic)?;
     }
     let library = report.library.clone();
     let new = session.report(report);
-    for rejection in &new {
+    if let Some(more) = new.len().checked_sub(MAX_LOGGED + 1) {
+        let more = more + 1;
+        tracing::warn!(%identity, more, "a process could not honour more than is logged here");
+    }
+    for rejection in new.iter().take(MAX_LOGGED) {
         let (subject, why) = (&rejection.subject, &rejection.why);
         tracing::warn!(%identity, library, subject, why, "a process could not honour a plan");
     }
     shared.metrics.rejections.increment(new.len() as u64);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Cuts the texts of a rejection: a process writes them, and they stand in our log.
+fn shorten(rejection: &mut Rejection) {
+    for text in [&mut rejection.subject, &mut rejection.why] {
+        if let Some((end, _)) = text.char_indices().nth(MAX_REJECTION_CHARS) {
+            text.truncate(end);
+        }
+    }
 }
 
 /// Keeps the traffic that a process reports, as far as it is its own.
@@ -63,4 +86,20 @@ fn count(
     let dropped = foreign + shared.statistics.add(identity, traffic);
     shared.metrics.flows_dropped.increment(dropped as u64);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_rejects_is_kept_in_short() {
+        let mut rejection = Rejection {
+            subject: "ä".repeat(MAX_REJECTION_CHARS + 1),
+            why: "short".to_owned(),
+        };
+        shorten(&mut rejection);
+        assert_eq!(rejection.subject, "ä".repeat(MAX_REJECTION_CHARS));
+        assert_eq!(rejection.why, "short");
+    }
 }

@@ -55,9 +55,9 @@ async fn open(
     if request.version != PROTOCOL_VERSION {
         return Err(unknown_version(request.version));
     }
-    if !is_text(&request.workload) || !is_text(&request.instance) || !are_labels(&request.labels) {
-        let message =
-            "workload, instance and labels are 1 to 253 printable characters; 64 labels at most";
+    let texts = [&request.workload, &request.instance, &request.library];
+    if !texts.into_iter().all(|text| is_text(text)) || !are_labels(&request.labels) {
+        let message = "workload, instance, library and labels are 1 to 253 printable characters; 64 labels at most";
         return Err(Refused::bad_request(message));
     }
     check(&shared, identity, &request.subscriptions).await?;
