@@ -1,5 +1,6 @@
 //! What one reader has been told, and what it has yet to be told.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use mesh_policy::plan::outbound::ServicePlan;
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::watch::{Change, Subscriptions};
 
+use super::wanted::Resend;
 use crate::compile::{Workload, World};
 
 /// What a reader has been told.
@@ -89,10 +91,23 @@ impl Feed {
         }
     }
 
-    /// The next time `ports` are told, they are told whole.
-    pub(super) fn forget(&mut self, ports: &BTreeSet<ServicePort>) {
+    /// The next time these sets are told, they are told whole, and what `left` names is told
+    /// anew: its reader has forgotten it.
+    pub(super) fn forget(&mut self, resend: &Resend, left: &BTreeSet<ServiceName>) {
+        for service in left {
+            if let Some(Some(plan)) = self.services.remove(service) {
+                self.forget_sets(World::backends(&plan));
+            }
+        }
+        match resend {
+            Resend::These(ports) => self.forget_sets(ports),
+            Resend::All => self.sets.clear(),
+        }
+    }
+
+    fn forget_sets(&mut self, ports: impl IntoIterator<Item = impl Borrow<ServicePort>>) {
         for port in ports {
-            self.sets.remove(port);
+            self.sets.remove(port.borrow());
         }
     }
 
@@ -291,9 +306,24 @@ mod tests {
         let wanted = wants(&["api.shop"]);
         let mut feed = Feed::default();
         feed.advance(&world(1, &["a"]), &wanted, &reader);
-        feed.forget(&BTreeSet::from(["api.shop:80".parse().unwrap()]));
-        let whole = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
-        assert_eq!(whole, ["api.shop:80 whole +a"]);
+        let these = Resend::These(BTreeSet::from(["api.shop:80".parse().unwrap()]));
+        for resend in [these, Resend::All] {
+            feed.forget(&resend, &BTreeSet::new());
+            let whole = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
+            assert_eq!(whole, ["api.shop:80 whole +a"]);
+        }
+    }
+
+    #[test]
+    fn a_service_that_was_let_go_between_two_looks_is_told_anew() {
+        let labels = BTreeMap::new();
+        let reader = reader(&labels);
+        let wanted = wants(&["api.shop", "nobody.shop"]);
+        let mut feed = Feed::default();
+        let first = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
+        feed.forget(&Resend::default(), &wanted.services);
+        let again = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
+        assert_eq!(again, first);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //!
 //! - [`feed`]: the difference, a pure function.
 //! - [`session`]: open watches and their leases.
+//! - [`wanted`]: what a reader wants, until its stream takes it.
 //! - [`expiry`]: how they end.
 //! - [`stream`]: the lines of one watch.
 //! - [`mod@routes`]: the paths.
@@ -20,6 +21,7 @@ mod feed;
 mod routes;
 mod session;
 mod stream;
+mod wanted;
 
 pub(crate) use expiry::expire;
 pub(crate) use routes::{routes, unknown_watch};

@@ -1,11 +1,11 @@
 //! Open watches: whose they are, what they want, which lease is theirs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mesh_policy::identity::Identity;
-use mesh_policy::name::{ServiceName, ServicePort};
+use mesh_policy::name::ServiceName;
 use mesh_policy::plan::watch::{Subscriptions, WatchRequest};
 use mesh_policy::report::traffic::{Direction, Traffic};
 use mesh_policy::report::{Rejection, Report};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::routes::unknown_watch;
+use super::wanted::{Wanted, Wants};
 use crate::compile::Workload;
 use crate::metrics::Metrics;
 use crate::refused::Refused;
@@ -23,9 +24,8 @@ use crate::targets::Target;
 const MAX_WATCHES: usize = 10_000;
 /// Watches of one identity, so that one workload cannot take them all.
 const MAX_WATCHES_OF_ONE: usize = 2_000;
-/// How many sets a watch can wait for to be told whole; as many as it can be about.
-const MAX_RESEND: usize = 4_000;
-
+/// Watches of one identity that are open, or ended a moment ago and may come back.
+const MAX_KEPT_OF_ONE: usize = 2 * MAX_WATCHES_OF_ONE;
 /// One watch.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -34,18 +34,10 @@ pub(crate) struct Session {
     labels: BTreeMap<String, String>,
     target: Option<Target>,
     lease: LeaseId,
-    wanted: Mutex<Wanted>,
+    wants: Mutex<Wants>,
     changed: Notify,
     ended: Mutex<Option<Instant>>,
     report: Mutex<Option<Report>>,
-}
-
-/// What a reader wants to be told.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Wanted {
-    pub(super) subscriptions: Arc<Subscriptions>,
-    /// Sets to be told whole; those of several requests until they are taken.
-    pub(super) resend: BTreeSet<ServicePort>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,27 +61,12 @@ impl Session {
 
     /// What is wanted now; what is to be sent again is told once.
     pub(super) fn take_wanted(&self) -> Wanted {
-        let mut wanted = lock(&self.wanted);
-        let resend = std::mem::take(&mut wanted.resend);
-        Wanted {
-            subscriptions: Arc::clone(&wanted.subscriptions),
-            resend,
-        }
+        lock(&self.wants).take()
     }
 
     /// Replaces what is wanted.
-    pub(super) fn want(&self, mut subscriptions: Subscriptions) {
-        let resend = std::mem::take(&mut subscriptions.resend);
-        let mut wanted = lock(&self.wanted);
-        // A reader that never reads can go on asking; what is over the bound it asks for again.
-        let room = MAX_RESEND.saturating_sub(wanted.resend.len());
-        wanted.resend.extend(resend.into_iter().take(room));
-        if wanted.subscriptions.services != subscriptions.services
-            || wanted.subscriptions.inbound != subscriptions.inbound
-        {
-            wanted.subscriptions = Arc::new(subscriptions);
-        }
-        drop(wanted);
+    pub(super) fn want(&self, subscriptions: Subscriptions) {
+        lock(&self.wants).replace(subscriptions);
         self.changed.notify_one();
     }
 
@@ -100,8 +77,8 @@ impl Session {
 
     /// Whether the process asked for the policy of `service`, as those do that serve it.
     fn serves(&self, service: &ServiceName) -> bool {
-        let wanted = lock(&self.wanted);
-        let mut inbound = wanted.subscriptions.inbound.iter();
+        let wants = lock(&self.wants);
+        let mut inbound = wants.subscriptions().inbound.iter();
         inbound.any(|served| served.service == *service)
     }
 
@@ -189,7 +166,7 @@ impl Sessions {
             identity: identity.clone(),
             labels: request.labels,
             lease: self.store.grant_lease().await?,
-            wanted: Mutex::default(),
+            wants: Mutex::default(),
             changed: Notify::new(),
             ended: Mutex::new(None),
             report: Mutex::new(None),
@@ -210,14 +187,23 @@ impl Sessions {
         // watch would keep them all out. They have a bound of their own.
         let is_open = |session: &&Arc<Session>| lock(&session.ended).is_none();
         let open = all.values().filter(is_open).count();
-        if open >= MAX_WATCHES || all.len() >= 2 * MAX_WATCHES {
-            let message = format!("this server holds {MAX_WATCHES} watches: try another replica");
+        let kept = all.len();
+        if open >= MAX_WATCHES || kept >= 2 * MAX_WATCHES {
+            let message = format!(
+                "this server holds {kept} watches, {open} of them open, and no more than {MAX_WATCHES} can be: try another replica, or in a moment"
+            );
             return Err(Refused::too_many(message));
         }
         let own = all.values().filter(|session| session.identity == *identity);
-        if own.filter(is_open).count() >= MAX_WATCHES_OF_ONE {
+        if own.clone().filter(is_open).count() >= MAX_WATCHES_OF_ONE {
             let message = format!(
                 "{identity} holds {MAX_WATCHES_OF_ONE} watches: one for each process is enough"
+            );
+            return Err(Refused::too_many(message));
+        }
+        if own.count() >= MAX_KEPT_OF_ONE {
+            let message = format!(
+                "{identity} opened {MAX_KEPT_OF_ONE} watches within seconds: try again in a moment"
             );
             return Err(Refused::too_many(message));
         }
@@ -273,6 +259,8 @@ impl Sessions {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::store::memory::Memory;
 
@@ -328,29 +316,14 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_reader_that_never_reads_asks_for_is_bounded() {
+    async fn one_identity_cannot_leave_ended_watches_without_end() {
         let sessions = sessions();
-        let open = sessions.open(&identity("api"), request()).await.unwrap();
-        for port in 1..=u16::MAX {
-            open.session().want(Subscriptions {
-                resend: BTreeSet::from([format!("a.shop:{port}").parse().unwrap()]),
-                ..Subscriptions::default()
-            });
+        for _ in 0..2 * MAX_WATCHES_OF_ONE {
+            drop(sessions.open(&identity("api"), request()).await.unwrap());
         }
-        assert_eq!(open.session().take_wanted().resend.len(), MAX_RESEND);
-    }
-
-    #[tokio::test]
-    async fn what_is_to_be_sent_again_is_taken_once_and_never_lost() {
-        let sessions = sessions();
-        let open = sessions.open(&identity("api"), request()).await.unwrap();
-        for port in ["a.shop:80", "b.shop:80"] {
-            open.session().want(Subscriptions {
-                resend: BTreeSet::from([port.parse().unwrap()]),
-                ..Subscriptions::default()
-            });
-        }
-        assert_eq!(open.session().take_wanted().resend.len(), 2);
-        assert_eq!(open.session().take_wanted().resend.len(), 0);
+        let refused = sessions.open(&identity("api"), request()).await;
+        let refused = format!("{:?}", refused.expect_err("they are too many"));
+        assert!(refused.contains("4000 watches"), "{refused}");
+        assert!(sessions.open(&identity("web"), request()).await.is_ok());
     }
 }

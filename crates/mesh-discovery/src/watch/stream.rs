@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::feed::{Feed, Step};
-use super::session::{Open, Wanted};
+use super::session::Open;
+use super::wanted::Wanted;
 use crate::compile::World;
 use crate::identity::token::seconds;
 use crate::worlds::Worlds;
@@ -56,7 +57,7 @@ impl Telling {
             .as_ref()
             .map(|then| Feed::resume(then, &wanted.subscriptions, &session.workload()));
         let mut feed = feed.unwrap_or_default();
-        feed.forget(&wanted.resend);
+        feed.forget(&wanted.resend, &wanted.left);
         let stands = match &known {
             Some(then) => then.cursor().clone(),
             // Before the beginning: whoever breaks off here has nothing.
@@ -150,8 +151,9 @@ impl Telling {
         let Wanted {
             subscriptions,
             resend,
+            left,
         } = session.take_wanted();
-        self.feed.forget(&resend);
+        self.feed.forget(&resend, &left);
         self.pending = self
             .feed
             .advance(&world, &subscriptions, &session.workload());
