@@ -17,7 +17,7 @@ use mesh_policy::report::Rejection;
 use serde_json::{Value, json};
 
 use super::Served;
-use crate::layers::retry::Series;
+use crate::layers::retry::{Announced, Series};
 use crate::plans::{Answer, Backend, Outfit, Plans, Service, needs};
 
 /// Applies events; what it has applied stays in force when the watch is lost.
@@ -43,6 +43,10 @@ struct Followed {
     /// A newer plan, and what it needs.
     pending: Option<(ServicePlan, BTreeSet<ServicePort>)>,
     rejections: Vec<Rejection>,
+    /// The plan in force as it is compiled.
+    compiled: Option<Arc<Service>>,
+    /// Keeps the series of its ports, which may never have counted anything.
+    announced: Vec<Announced>,
 }
 
 /// The endpoints of a backend.
@@ -189,12 +193,19 @@ impl Follower {
         for rejection in &service.rejections {
             tracing::warn!(subject = rejection.subject, why = rejection.why, "closed");
         }
-        for port in compiled.ports() {
-            Series::announce(&self.outfit.recorder, &self.outfit.workload, port);
+        if let Some(before) = &service.compiled {
+            compiled.keep_counting(before);
         }
+        let Outfit {
+            recorder, workload, ..
+        } = &self.outfit;
+        let announce = |port| Series::announce(recorder, workload, port);
+        service.announced = compiled.ports().map(announce).collect();
         service.current = needed;
         service.plan = Some(plan);
-        self.plans.answer(name, Answer::Known(Arc::new(compiled)));
+        let compiled = Arc::new(compiled);
+        service.compiled = Some(Arc::clone(&compiled));
+        self.plans.answer(name, Answer::Known(compiled));
     }
 
     /// Lets the sets go that no plan needs any more.

@@ -5,7 +5,7 @@
 //! policy once, and carries the ruling that belongs to it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ use crate::telemetry::tcp::TransportMetrics;
 use crate::telemetry::{Recorder, RequestMetrics};
 use crate::transport::Limits;
 
-/// Sets of labels with series of their own; later clients share `client_id="other"`.
+/// Sets of labels in use at once that have series of their own; further clients share
+/// `client_id="other"`.
 const MAX_SERIES: usize = 1_000;
 
 /// A policy as it applies to one connection.
@@ -34,11 +35,11 @@ const MAX_SERIES: usize = 1_000;
 pub(crate) struct Ruling {
     policy: Arc<Policy>,
     verdict: Result<ObjectRef, Refused>,
-    metrics: Series,
+    metrics: Arc<Series>,
 }
 
 /// The series of one client and verdict.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Series {
     requests: Arc<RequestMetrics>,
     /// Requests that authorization decided so.
@@ -87,14 +88,45 @@ impl Ruling {
     }
 }
 
+/// Handles that connections share by their labels. They are the connections': those of
+/// clients that are gone go, and their series after them.
+type Shelf<T> = HashMap<Vec<Label>, Weak<T>>;
+
+/// What `labels` gives for `peer` if the shelf has it or has room, else for all others.
+fn key<T>(
+    shelf: &mut Shelf<T>,
+    peer: &Peer,
+    labels: impl Fn(Client<'_>) -> Vec<Label>,
+) -> Vec<Label> {
+    let key = labels(Client::of(peer));
+    if shelf.len() < MAX_SERIES || shelf.contains_key(&key) {
+        return key;
+    }
+    shelf.retain(|_, handles| handles.strong_count() > 0);
+    if shelf.len() < MAX_SERIES {
+        return key;
+    }
+    labels(Client::Known("other"))
+}
+
+/// The handles at `key`, made if nobody has them.
+fn shared<T>(shelf: &mut Shelf<T>, key: Vec<Label>, new: impl FnOnce(Vec<Label>) -> T) -> Arc<T> {
+    if let Some(known) = shelf.get(&key).and_then(Weak::upgrade) {
+        return known;
+    }
+    let new = Arc::new(new(key.clone()));
+    shelf.insert(key, Arc::downgrade(&new));
+    new
+}
+
 /// What all connections of a listener share.
 #[derive(Debug)]
 pub(super) struct Docket {
     policy: Arc<ArcSwap<Policy>>,
     limits: Limits,
     metrics: ListenerMetrics,
-    series: Mutex<HashMap<Vec<Label>, Series>>,
-    connections: Mutex<HashMap<Vec<Label>, Arc<TransportMetrics>>>,
+    series: Mutex<Shelf<Series>>,
+    connections: Mutex<Shelf<TransportMetrics>>,
 }
 
 impl Docket {
@@ -139,7 +171,12 @@ impl Docket {
         }
     }
 
-    fn series(&self, policy: &Policy, verdict: &Result<ObjectRef, Refused>, peer: &Peer) -> Series {
+    fn series(
+        &self,
+        policy: &Policy,
+        verdict: &Result<ObjectRef, Refused>,
+        peer: &Peer,
+    ) -> Arc<Series> {
         let labels = |client: Client<'_>| {
             let mut labels = self.metrics.labels().to_vec();
             labels.extend(client_labels(client));
@@ -148,12 +185,6 @@ impl Docket {
             labels.extend(verdict.as_ref().ok().into_iter().flat_map(authz_labels));
             labels
         };
-        let client = Client::of(peer);
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = labels(client);
-        if series.len() >= MAX_SERIES && !series.contains_key(&key) {
-            key = labels(Client::Known("other"));
-        }
         let recorder = self.metrics.recorder();
         let decided = match verdict {
             Ok(_) => Some("inbound_http_authz_allow_total"),
@@ -161,15 +192,12 @@ impl Docket {
             // A listener without a policy that it understands has decided nothing.
             Err(_) => None,
         };
-        let register = |key: &Vec<Label>| Series {
-            requests: Arc::new(requests(recorder, key.clone(), (policy, peer))),
+        let mut shelf = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = key(&mut shelf, peer, labels);
+        shared(&mut shelf, key, |key| Series {
             decided: decided.map_or_else(Counter::noop, |name| recorder.counter(name, key.clone())),
-        };
-        if series.len() >= 2 * MAX_SERIES && !series.contains_key(&key) {
-            // Policies came and went; the recorder keeps the counts, only handles are made anew.
-            series.clear();
-        }
-        series.entry(key).or_insert_with_key(register).clone()
+            requests: Arc::new(requests(recorder, key, (policy, peer))),
+        })
     }
 
     /// The series of connections of `peer` under the policy of this moment.
@@ -182,19 +210,11 @@ impl Docket {
             labels.extend(server_labels(&policy));
             labels
         };
-        let known = self.connections.lock();
-        let mut known = known.unwrap_or_else(PoisonError::into_inner);
-        let mut key = labels(Client::of(peer));
-        if known.len() >= MAX_SERIES && !known.contains_key(&key) {
-            key = labels(Client::Known("other"));
-        }
-        if known.len() >= 2 * MAX_SERIES && !known.contains_key(&key) {
-            known.clear();
-        }
-        let register = |key: &Vec<Label>| {
-            Arc::new(TransportMetrics::new(self.metrics.recorder(), key.clone()))
-        };
-        Arc::clone(known.entry(key).or_insert_with_key(register))
+        let shelf = self.connections.lock();
+        let mut shelf = shelf.unwrap_or_else(PoisonError::into_inner);
+        let key = key(&mut shelf, peer, labels);
+        let recorder = self.metrics.recorder();
+        shared(&mut shelf, key, |key| TransportMetrics::new(recorder, key))
     }
 }
 
@@ -338,16 +358,25 @@ mod tests {
         let metrics = ListenerMetrics::new(&recorder, &workload, address);
         let policy = Arc::new(ArcSwap::new(Arc::new(Policy::Awaited)));
         let docket = Docket::new(policy, Limits::default(), metrics);
-        for client in 0..MAX_SERIES + 10 {
+        let connect = |client: usize| {
             let peer = Peer::for_tests(&format!("spiffe://mesh.local/ns/shop/sa/c{client}"));
             let ruling = docket.rule(docket.policy.load_full(), &peer);
             ruling.metrics().count_request();
-        }
+            ruling
+        };
+        let connected: Vec<Ruling> = (0..MAX_SERIES + 10).map(connect).collect();
         let text = recorder.render();
         assert_eq!(text.matches("\nrequest_total{").count(), MAX_SERIES + 1);
         let shared = text.lines().find(|line| {
             line.starts_with("request_total{") && line.contains(r#"client_id="other""#)
         });
         assert!(shared.expect("a series").ends_with(" 10"));
+        drop(connected);
+        connect(MAX_SERIES);
+        let text = recorder.render();
+        assert!(
+            text.contains(&format!("/sa/c{MAX_SERIES}\"")),
+            "whoever left makes room"
+        );
     }
 }

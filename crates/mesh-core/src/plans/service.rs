@@ -1,13 +1,13 @@
 //! A service's plan, compiled: what the rules decide, and the backends they decide for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use mesh_policy::budget::BudgetLimits;
 use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::plan::outbound::{ServicePlan, TargetPlan};
 use mesh_policy::report::Rejection;
-use mesh_policy::route::{ClosedPort, Table};
+use mesh_policy::route::{ClosedPort, Rule, Table};
 use mesh_policy::split::{Split, Target};
 
 use super::Backend;
@@ -72,6 +72,18 @@ impl Service {
         }
     }
 
+    /// Goes on with the series of those rules that `before` had too: a rule that is rarely
+    /// used must not lose its counts because another one changed.
+    pub(crate) fn keep_counting(&self, before: &Self) {
+        for port in &self.ports {
+            let same = before.port(port.address.port);
+            let same = same.and_then(|port| port.routes.as_ref().ok());
+            if let (Ok(now), Some(before)) = (&port.routes, same) {
+                now.keep_counting(before);
+            }
+        }
+    }
+
     /// How much retries may add to its load.
     pub(crate) const fn budget(&self) -> BudgetLimits {
         self.budget
@@ -104,6 +116,19 @@ impl Service {
 }
 
 impl Routes {
+    fn keep_counting(&self, before: &Self) {
+        let name = |rule: &Rule| (rule.source.clone(), rule.index, rule.name.clone());
+        let known = before.table.rules().iter().zip(&before.metrics);
+        let known: HashMap<_, _> = known
+            .filter_map(|(rule, metrics)| Some((name(rule), metrics.get()?)))
+            .collect();
+        for (rule, metrics) in self.table.rules().iter().zip(&self.metrics) {
+            if let Some(known) = known.get(&name(rule)) {
+                metrics.get_or_init(|| RouteMetrics::clone(known));
+            }
+        }
+    }
+
     /// The place of the series of rule `rule`.
     pub(crate) fn metrics(&self, rule: usize) -> Option<&OnceLock<RouteMetrics>> {
         self.metrics.get(rule)

@@ -10,6 +10,9 @@ pub(crate) const ROUTE_RESPONSE_LATENCY_MS: &str = "route_response_latency_ms";
 /// The name of the histogram of how long connections lasted.
 pub(crate) const TCP_CONNECTION_DURATION_MS: &str = "tcp_connection_duration_ms";
 
+/// The name of the counter of series that found no room.
+pub(super) const OVERFLOW: &str = "mesh_metrics_overflow_total";
+
 /// Linkerd's buckets of times, in milliseconds.
 const MILLISECONDS: [f64; 25] = [
     1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 100.0, 200.0, 300.0, 400.0, 500.0,
@@ -84,7 +87,7 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
         "Connections cut because policy turned against what went on in them.",
     ),
     (
-        super::recorder::OVERFLOW,
+        OVERFLOW,
         "Series that were not made because their family is full, by family.",
     ),
 ];
@@ -132,3 +135,36 @@ pub(super) const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
         "Milliseconds for which connections lasted, by what broke them.",
     ),
 ];
+
+/// The help text of a family; `None` for one that is not ours.
+pub(super) fn help(name: &str) -> Option<&'static str> {
+    let simple = COUNTERS.iter().chain(GAUGES).copied();
+    let all = simple.chain(HISTOGRAMS.iter().map(|(name, _, help)| (*name, *help)));
+    let mut found = all.filter(|(known, _)| *known == name);
+    found.next().map(|(_, help)| help)
+}
+
+/// The buckets of a histogram; those of times in milliseconds for one that is not ours.
+pub(super) fn buckets(name: &str) -> &'static [f64] {
+    let mut known = HISTOGRAMS.iter();
+    let known = known.find(|(known, ..)| *known == name);
+    known.map_or(&MILLISECONDS, |(_, buckets, _)| buckets)
+}
+
+/// The name of one of our counters, for good.
+pub(super) fn counter(name: &str) -> Option<&'static str> {
+    let mut known = COUNTERS.iter().map(|(known, _)| *known);
+    known.find(|known| *known == name)
+}
+
+/// The name of one of our gauges, for good.
+pub(super) fn gauge(name: &str) -> Option<&'static str> {
+    let mut known = GAUGES.iter().map(|(known, _)| *known);
+    known.find(|known| *known == name)
+}
+
+/// The name of one of our histograms, for good.
+pub(super) fn histogram(name: &str) -> Option<&'static str> {
+    let mut known = HISTOGRAMS.iter().map(|(known, ..)| *known);
+    known.find(|known| *known == name)
+}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use metrics::{Counter, Label};
 
 use super::{Recorder, Workload};
+use crate::transport::secure::Unsecured;
 
 /// The socket of a request's target, in the three labels that Linkerd has for it.
 pub(super) fn target(address: SocketAddr) -> [Label; 3] {
@@ -26,6 +27,8 @@ pub struct ListenerMetrics {
     pub panics: Counter,
     /// Connections cut because policy turned against what went on in them.
     pub revoked: Counter,
+    /// By reason.
+    handshakes: [(&'static str, Counter); Unsecured::REASONS.len()],
 }
 
 impl ListenerMetrics {
@@ -35,8 +38,15 @@ impl ListenerMetrics {
         let mut labels = workload.labels();
         labels.push(Label::from_static_parts("direction", "inbound"));
         labels.extend(target(address));
+        let handshakes = Unsecured::REASONS.map(|reason| {
+            let mut labels = labels.clone();
+            labels.push(Label::from_static_parts("reason", reason));
+            let failed = recorder.counter("mesh_inbound_handshake_failures_total", labels);
+            (reason, failed)
+        });
         Self {
             recorder: recorder.clone(),
+            handshakes,
             refused: recorder.counter("mesh_inbound_connections_refused_total", labels.clone()),
             panics: recorder.counter("mesh_inbound_panics_total", labels.clone()),
             revoked: recorder.counter("mesh_inbound_connections_revoked_total", labels.clone()),
@@ -45,12 +55,11 @@ impl ListenerMetrics {
     }
 
     /// Counts a connection that ended before it could carry a request.
-    pub fn handshake_failed(&self, reason: &'static str) {
-        let mut labels = self.labels.clone();
-        labels.push(Label::from_static_parts("reason", reason));
-        self.recorder
-            .counter("mesh_inbound_handshake_failures_total", labels)
-            .increment(1);
+    pub(crate) fn handshake_failed(&self, reason: &'static str) {
+        let mut known = self.handshakes.iter();
+        if let Some((_, failed)) = known.find(|(known, _)| *known == reason) {
+            failed.increment(1);
+        }
     }
 
     /// The labels of the listener's own series.

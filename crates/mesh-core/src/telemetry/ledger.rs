@@ -35,6 +35,12 @@ impl Ledger {
         Some(Arc::clone(flows.entry(key).or_default()))
     }
 
+    /// Lets flows go that nobody counts into any more, once what they counted is taken.
+    pub(super) fn sweep(&self) {
+        let mut flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flows.retain(|_, counts| Arc::strong_count(counts) > 1 || !counts.is_empty());
+    }
+
     /// Takes what at most `most` flows have counted since it was taken last.
     pub(crate) fn take(&self, most: usize) -> Vec<Flow> {
         let flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +142,24 @@ mod tests {
         assert_eq!(taken[0].failure.latency.count(), 0);
         assert!(ledger.take(10).is_empty());
         flow.count(Classification::Success, None);
+        assert_eq!(ledger.take(10)[0].success.count, 1);
+    }
+
+    #[test]
+    fn a_flow_that_nobody_counts_into_goes_once_it_was_taken() {
+        let ledger = Ledger::default();
+        let (ended, lives) = (ledger.flow(key(1)).unwrap(), ledger.flow(key(2)).unwrap());
+        ended.count(Classification::Success, None);
+        drop(ended);
+        ledger.sweep();
+        assert_eq!(
+            ledger.take(10).len(),
+            1,
+            "it was let go with what it had counted"
+        );
+        ledger.sweep();
+        assert_eq!(ledger.0.lock().unwrap().len(), 1);
+        lives.count(Classification::Success, None);
         assert_eq!(ledger.take(10)[0].success.count, 1);
     }
 

@@ -7,14 +7,17 @@
 //!  stream ─── tcp::Counted ──counts──▶ tcp::TransportMetrics (one per endpoint, or per client)
 //!
 //!  families   every family with its help and buckets; a new one begins there
-//!  ledger     the same counts, few and mergeable, for reports to discovery
+//!  registry   every series with its cell, until nobody can count into it any more
 //!  bound      how many series a family may have
+//!  shared     the registry as the recorder of the whole process
+//!  ledger     the same counts, few and mergeable, for reports to discovery
 //! ```
 //!
 //! Handles are made when an endpoint, a client or a listener appears, and the
 //! cell of a status once at first sight: never per request.
 
 mod bound;
+mod cells;
 mod families;
 pub(crate) mod freshness;
 pub(crate) mod identity;
@@ -24,13 +27,19 @@ mod observation;
 pub mod outbound;
 mod process;
 mod recorder;
+mod registry;
 mod requests;
 mod route;
+mod shared;
 pub mod tcp;
+mod workload;
 
 pub(crate) use ledger::FlowCounts;
 pub use observation::{Observation, Observed};
 pub(crate) use process::started;
-pub use recorder::{InvalidMetrics, Metrics, Recorder, Workload};
+pub use recorder::{InvalidMetrics, Metrics, Recorder};
+#[cfg(test)]
+pub(crate) use registry::GRACE;
 pub use requests::{Outcome, RequestMetrics};
 pub(crate) use route::{Route, RouteMetrics};
+pub use workload::Workload;

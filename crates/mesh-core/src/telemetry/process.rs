@@ -9,6 +9,6 @@ pub(crate) fn started(recorder: &Recorder, workload: &Workload) {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = since_epoch.map_or(0.0, |since| since.as_secs_f64());
     recorder
-        .gauge("process_start_time_seconds", workload.labels())
+        .lasting_gauge("process_start_time_seconds", workload.labels())
         .set(seconds);
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::Instant;
 
 use super::bound::{self, Bound};
-use super::families::{COUNTERS, GAUGES, HISTOGRAMS};
+use super::families::{COUNTERS, GAUGES, HISTOGRAMS, OVERFLOW};
 use super::ledger::Ledger;
-
-/// The name of the counter of series that found no room.
-pub(super) const OVERFLOW: &str = "mesh_metrics_overflow_total";
+use super::registry::{Registry, Stay};
+use super::shared::Shared;
 
 const METADATA: Metadata<'_> = Metadata::new("mesh", Level::INFO, Some("mesh_core"));
 
@@ -85,18 +85,28 @@ pub enum InvalidMetrics {
 }
 
 /// Registers series and renders them. Cheap to clone.
+///
+/// A series lives as long as its handle, and ten minutes longer: see [`Recorder::counter`].
 #[derive(Clone)]
 pub struct Recorder {
-    registry: AnyRecorder,
-    output: Output,
-    bound: Arc<Bound>,
+    home: Home,
     ledger: Arc<Ledger>,
 }
 
+/// Where the series are.
 #[derive(Clone)]
-enum Output {
-    Prometheus(PrometheusHandle),
-    Given(Render),
+enum Home {
+    /// With us; what the application registers under names of its own is in the exporter.
+    Ours {
+        registry: Arc<Registry>,
+        others: Option<PrometheusHandle>,
+    },
+    /// On the application's recorder, which forgets nothing.
+    Given {
+        recorder: AnyRecorder,
+        render: Render,
+        bound: Arc<Bound>,
+    },
 }
 
 impl Recorder {
@@ -106,63 +116,46 @@ impl Recorder {
     ///
     /// [`InvalidMetrics::AlreadyInstalled`] for [`Metrics::Global`] in a process that has a recorder.
     pub fn new(metrics: Metrics) -> Result<Self, InvalidMetrics> {
-        let recorder = match metrics {
-            Metrics::Own => Self::own(),
-            Metrics::Global => {
-                let recorder = Self::own();
-                metrics::set_global_recorder(Arc::clone(&recorder.registry))
-                    .map_err(|_| InvalidMetrics::AlreadyInstalled)?;
-                recorder
-            }
-            Metrics::GlobalOrOwn => return Ok(Self::from_environment()),
-            Metrics::Given { recorder, render } => Self {
-                registry: recorder,
-                output: Output::Given(render),
-                bound: Arc::default(),
-                ledger: Arc::default(),
-            },
+        let home = match metrics {
+            Metrics::Own => Home::own(),
+            Metrics::Global => Home::global()?,
+            Metrics::GlobalOrOwn => Home::global().unwrap_or_else(|taken| {
+                tracing::info!(%taken, "the mesh's metrics live on a recorder of their own");
+                Home::own()
+            }),
+            Metrics::Given { recorder, render } => Home::given(recorder, render),
         };
-        recorder.describe();
-        Ok(recorder)
-    }
-
-    /// [`Metrics::Global`] if nobody has installed a recorder, else [`Metrics::Own`].
-    fn from_environment() -> Self {
-        Self::new(Metrics::Global).unwrap_or_else(|taken| {
-            tracing::info!(%taken, "the mesh's metrics live on a recorder of their own");
-            let recorder = Self::own();
-            recorder.describe();
-            recorder
-        })
-    }
-
-    fn own() -> Self {
-        let recorder = Metrics::builder().build_recorder();
-        let handle = recorder.handle();
-        Self {
-            registry: Arc::new(recorder),
-            output: Output::Prometheus(handle),
-            bound: Arc::default(),
+        Ok(Self {
+            home,
             ledger: Arc::default(),
-        }
+        })
     }
 
     /// Everything on the recorder, in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
-        match &self.output {
-            Output::Prometheus(handle) => handle.render(),
-            Output::Given(render) => render(),
+        match &self.home {
+            Home::Ours { registry, others } => {
+                let mut text = registry.render();
+                if let Some(others) = others {
+                    text.push_str(&others.render());
+                }
+                text
+            }
+            Home::Given { render, .. } => render(),
         }
     }
 
-    /// Folds recorded latencies into their buckets; call it every few seconds, or memory grows
-    /// with each request until the next scrape. A given recorder has its owner for that.
+    /// Lets series go that nobody has held for ten minutes, and folds the application's own
+    /// histograms; call it every few seconds. A given recorder has its owner for that.
     pub fn upkeep(&self) {
-        match &self.output {
-            Output::Prometheus(handle) => handle.run_upkeep(),
-            Output::Given(_) => {}
+        if let Home::Ours { registry, others } = &self.home {
+            registry.sweep(Instant::now());
+            if let Some(others) = others {
+                others.run_upkeep();
+            }
         }
+        self.ledger.sweep();
     }
 
     /// What discovery is told.
@@ -170,47 +163,101 @@ impl Recorder {
         &self.ledger
     }
 
-    /// Registers a counter.
+    /// Registers a counter, or finds it.
+    ///
+    /// Hold what this returns for as long as the thing lives that it counts: ten minutes after
+    /// the last handle is dropped the series goes, and would begin again at zero.
     pub fn counter(&self, name: &'static str, labels: Vec<Label>) -> Counter {
-        let key = self.key(name, labels, bound::MAX_SERIES);
-        self.registry.register_counter(&key, &METADATA)
-    }
-
-    /// Registers a gauge.
-    pub fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
-        let key = self.key(name, labels, bound::MAX_SERIES);
-        self.registry.register_gauge(&key, &METADATA)
-    }
-
-    /// Registers a histogram.
-    pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
-        let key = self.key(name, labels, bound::MAX_HISTOGRAMS);
-        self.registry.register_histogram(&key, &METADATA)
-    }
-
-    /// The series' own key, or its family's overflow series' if that has `most` already.
-    fn key(&self, name: &'static str, labels: Vec<Label>, most: usize) -> Key {
-        if self.bound.admits(name, &labels, most) {
-            return Key::from_parts(name, labels);
+        match &self.home {
+            Home::Ours { registry, .. } => registry.counter(name, &labels, Stay::WhileHeld),
+            Home::Given { recorder, .. } => {
+                let key = self.home.key(name, labels, bound::MAX_SERIES);
+                recorder.register_counter(&key, &METADATA)
+            }
         }
-        let family = vec![Label::from_static_parts("family", name)];
-        self.registry
-            .register_counter(&Key::from_parts(OVERFLOW, family), &METADATA)
-            .increment(1);
-        Key::from_parts(name, bound::overflow(&labels))
     }
 
-    fn describe(&self) {
+    /// Registers a gauge, or finds it; as for [`Recorder::counter`].
+    pub fn gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+        self.level(name, labels, Stay::WhileHeld)
+    }
+
+    /// A gauge of the process as a whole, which stays though nobody holds it.
+    pub(super) fn lasting_gauge(&self, name: &'static str, labels: Vec<Label>) -> Gauge {
+        self.level(name, labels, Stay::ForEver)
+    }
+
+    fn level(&self, name: &'static str, labels: Vec<Label>, stay: Stay) -> Gauge {
+        match &self.home {
+            Home::Ours { registry, .. } => registry.gauge(name, &labels, stay),
+            Home::Given { recorder, .. } => {
+                let key = self.home.key(name, labels, bound::MAX_SERIES);
+                recorder.register_gauge(&key, &METADATA)
+            }
+        }
+    }
+
+    /// Registers a histogram, or finds it; as for [`Recorder::counter`].
+    pub fn histogram(&self, name: &'static str, labels: Vec<Label>) -> Histogram {
+        match &self.home {
+            Home::Ours { registry, .. } => registry.histogram(name, &labels, Stay::WhileHeld),
+            Home::Given { recorder, .. } => {
+                let key = self.home.key(name, labels, bound::MAX_HISTOGRAMS);
+                recorder.register_histogram(&key, &METADATA)
+            }
+        }
+    }
+}
+
+impl Home {
+    fn own() -> Self {
+        Self::Ours {
+            registry: Arc::default(),
+            others: None,
+        }
+    }
+
+    /// The process's recorder, for the application's metrics as well.
+    fn global() -> Result<Self, InvalidMetrics> {
+        let exporter = Metrics::builder().build_recorder();
+        let others = Some(exporter.handle());
+        let registry = Arc::<Registry>::default();
+        let shared = Shared::new(Arc::clone(&registry), exporter);
+        metrics::set_global_recorder(shared).map_err(|_| InvalidMetrics::AlreadyInstalled)?;
+        Ok(Self::Ours { registry, others })
+    }
+
+    fn given(recorder: AnyRecorder, render: Render) -> Self {
         for (name, text) in COUNTERS.iter().copied() {
-            self.registry
-                .describe_counter(name.into(), None, text.into());
+            recorder.describe_counter(name.into(), None, text.into());
         }
         for (name, text) in GAUGES.iter().copied() {
-            self.registry.describe_gauge(name.into(), None, text.into());
+            recorder.describe_gauge(name.into(), None, text.into());
         }
         for (name, _, text) in HISTOGRAMS.iter().copied() {
-            self.registry
-                .describe_histogram(name.into(), None, text.into());
+            recorder.describe_histogram(name.into(), None, text.into());
+        }
+        Self::Given {
+            recorder,
+            render,
+            bound: Arc::default(),
+        }
+    }
+
+    /// The key of a series on a given recorder, or of its family's overflow series if that
+    /// has `most` already.
+    fn key(&self, name: &'static str, labels: Vec<Label>, most: usize) -> Key {
+        match self {
+            Self::Given {
+                recorder, bound, ..
+            } if !bound.admits(name, &labels, most) => {
+                let family = vec![Label::from_static_parts("family", name)];
+                recorder
+                    .register_counter(&Key::from_parts(OVERFLOW, family), &METADATA)
+                    .increment(1);
+                Key::from_parts(name, bound::overflow(&labels))
+            }
+            Self::Ours { .. } | Self::Given { .. } => Key::from_parts(name, labels),
         }
     }
 }
@@ -218,29 +265,6 @@ impl Recorder {
 impl fmt::Debug for Recorder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").finish_non_exhaustive()
-    }
-}
-
-/// Whose series these are: labels on each of the mesh's, never on the application's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// Label `namespace`.
-    pub namespace: String,
-    /// The workload's name, label `deployment`.
-    pub deployment: String,
-    /// The instance's name, label `pod`.
-    pub pod: String,
-}
-
-impl Workload {
-    /// The three labels.
-    #[must_use]
-    pub fn labels(&self) -> Vec<Label> {
-        vec![
-            Label::new("namespace", self.namespace.clone()),
-            Label::new("deployment", self.deployment.clone()),
-            Label::new("pod", self.pod.clone()),
-        ]
     }
 }
 

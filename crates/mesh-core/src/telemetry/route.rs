@@ -9,7 +9,7 @@ use super::requests::{ROUTES, TRIES};
 use super::{Recorder, RequestMetrics, Workload};
 
 /// What was asked of a rule, and what was tried for it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RouteMetrics {
     /// `route_request_total` and its like: requests of the application.
     pub(crate) asked: Arc<RequestMetrics>,

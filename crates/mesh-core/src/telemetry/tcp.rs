@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use metrics::{Counter, Gauge, Histogram, Label};
@@ -19,55 +19,77 @@ pub struct TransportMetrics {
     open: Gauge,
     read: Counter,
     written: Counter,
-    closed: Counter,
-    duration: Histogram,
+    /// By place of the word in [`ERRNOS`]; the first is there from the beginning.
+    ended: [OnceLock<Ended>; ERRNOS.len()],
     recorder: Recorder,
     labels: Vec<Label>,
 }
+
+/// The series of connections that ended in one way.
+#[derive(Debug)]
+struct Ended {
+    closed: Counter,
+    duration: Histogram,
+}
+
+impl Ended {
+    fn register(recorder: &Recorder, labels: &[Label], errno: &'static str) -> Self {
+        let mut labels = labels.to_vec();
+        labels.push(Label::from_static_parts("errno", errno));
+        Self {
+            closed: recorder.counter("tcp_close_total", labels.clone()),
+            duration: recorder.histogram(TCP_CONNECTION_DURATION_MS, labels),
+        }
+    }
+}
+
+/// The values of the label `errno`: a few, so that it has a bound.
+const ERRNOS: [&str; 9] = [
+    "",
+    "ECONNRESET",
+    "ECONNABORTED",
+    "EPIPE",
+    "ETIMEDOUT",
+    "ENOTCONN",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "OTHER",
+];
 
 impl TransportMetrics {
     /// Registers the series of `labels`, which hold everything but how a connection ended.
     #[must_use]
     pub fn new(recorder: &Recorder, labels: Vec<Label>) -> Self {
-        let ended = with_errno(&labels, "");
-        Self {
+        let metrics = Self {
             opened: recorder.counter("tcp_open_total", labels.clone()),
             open: recorder.gauge("tcp_open_connections", labels.clone()),
             read: recorder.counter("tcp_read_bytes_total", labels.clone()),
             written: recorder.counter("tcp_write_bytes_total", labels.clone()),
-            closed: recorder.counter("tcp_close_total", ended.clone()),
-            duration: recorder.histogram(TCP_CONNECTION_DURATION_MS, ended),
+            ended: Default::default(),
             recorder: recorder.clone(),
             labels,
-        }
+        };
+        metrics.ended("");
+        metrics
     }
 
-    /// Counts the end of a connection. A broken one is rare enough to look its series up.
+    /// Counts the end of a connection.
     fn close(&self, errno: &'static str, opened: Instant) {
         self.open.decrement(1);
+        let ended = self.ended(errno);
+        ended.closed.increment(1);
         let lasted = opened.elapsed().as_secs_f64() * 1_000.0;
-        if errno.is_empty() {
-            self.closed.increment(1);
-            self.duration.record(lasted);
-            return;
-        }
-        let labels = with_errno(&self.labels, errno);
-        self.recorder
-            .counter("tcp_close_total", labels.clone())
-            .increment(1);
-        self.recorder
-            .histogram(TCP_CONNECTION_DURATION_MS, labels)
-            .record(lasted);
+        ended.duration.record(lasted);
+    }
+
+    fn ended(&self, errno: &'static str) -> &Ended {
+        let place = ERRNOS.iter().position(|known| *known == errno);
+        let slot = &self.ended[place.unwrap_or(ERRNOS.len() - 1)];
+        slot.get_or_init(|| Ended::register(&self.recorder, &self.labels, errno))
     }
 }
 
-fn with_errno(labels: &[Label], errno: &'static str) -> Vec<Label> {
-    let mut labels = labels.to_vec();
-    labels.push(Label::from_static_parts("errno", errno));
-    labels
-}
-
-/// The name of the system's error: one of a few, so that the label has a bound.
+/// The name of the system's error.
 fn errno(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionReset => "ECONNRESET",

@@ -61,6 +61,9 @@ pub(crate) enum Unsecured {
 }
 
 impl Unsecured {
+    /// All values of the label `reason`.
+    pub(crate) const REASONS: [&str; 5] = ["closed", "timeout", "not-tls", "io", "refused"];
+
     /// The value of the label `reason`.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {

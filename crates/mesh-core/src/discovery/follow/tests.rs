@@ -1,3 +1,5 @@
+mod series;
+
 use mesh_policy::name::ObjectRef;
 use mesh_policy::plan::endpoint::{Endpoint, HttpVersions};
 use mesh_policy::plan::outbound::{BackendPlan, PortPlan, RoutePlan, RulePlan, TargetPlan};

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
-pub(crate) use series::Series;
+pub(crate) use series::{Announced, Series};
 use tries::Tries;
 pub(crate) use tries::Unsent;
 

@@ -18,6 +18,10 @@ pub(crate) struct Series {
     by_port: Mutex<HashMap<ServicePort, Arc<Counters>>>,
 }
 
+/// Series of a port that stay while this lives.
+#[derive(Debug)]
+pub(crate) struct Announced(#[expect(dead_code, reason = "it is held, not read")] Counters);
+
 struct Counters {
     sent: Counter,
     succeeded: Counter,
@@ -40,9 +44,14 @@ impl Series {
         }
     }
 
-    /// Shows the series of `port` from now on, before anything has happened.
-    pub(crate) fn announce(recorder: &Recorder, workload: &Workload, port: &ServicePort) {
-        drop(Counters::register(recorder, workload, port));
+    /// Shows the series of `port`, before anything has happened, for as long as what this
+    /// returns is held.
+    pub(crate) fn announce(
+        recorder: &Recorder,
+        workload: &Workload,
+        port: &ServicePort,
+    ) -> Announced {
+        Announced(Counters::register(recorder, workload, port))
     }
 
     /// Registers the series of a rule.
