@@ -9,6 +9,7 @@ use std::error::Error;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::telemetry::errors::Word;
 use crate::{Body, layers, outbound, transport};
 
 /// Names the [`Cause`] of an answer that the mesh made itself.
@@ -123,6 +124,28 @@ impl Cause {
         }
     }
 
+    /// Linkerd's word for it in `…_errors_total`; `None` for what is no error there: a refusal by
+    /// policy is counted by `inbound_http_authz_deny_total`, and the application's word is its own.
+    pub(crate) const fn word(self) -> Option<Word> {
+        Some(match self {
+            Self::NoEndpoints | Self::NoPolicy | Self::PlanNotUnderstood | Self::Draining => {
+                Word::FailFast
+            }
+            Self::ConnectFailed | Self::ConnectTimeout | Self::BodySilent => Word::Io,
+            Self::IdentityMismatch => Word::IdentityRequired,
+            Self::Timeout | Self::Late => Word::ResponseTimeout,
+            Self::UnknownService
+            | Self::UnknownPort
+            | Self::NoRoute
+            | Self::BackendNotFound
+            | Self::NoBackends
+            | Self::InvalidRequest
+            | Self::Panicked
+            | Self::Internal => Word::Unexpected,
+            Self::Denied | Self::Unprocessed => return None,
+        })
+    }
+
     /// The cause of an error: that of the outermost error in its chain with a known type.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static)) -> Self {
@@ -200,7 +223,7 @@ impl Protocol {
     }
 }
 
-/// The response that tells `audience` what became of its request.
+/// The response that tells `audience` what became of its request; its [`Cause`] is an extension.
 ///
 /// A gRPC caller gets a trailers-only response: 200 with the status in the headers.
 #[must_use]
@@ -223,6 +246,7 @@ pub fn respond(
         Protocol::Grpc => trailers_only(cause, message),
         Protocol::Http => plain(cause, text),
     };
+    response.extensions_mut().insert(cause);
     let headers = response.headers_mut();
     if audience != Audience::Stranger {
         headers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));

@@ -21,6 +21,7 @@ pub use server::{ServeError, Server};
 use crate::config::{Config, InvalidConfig};
 use crate::discovery::{Control, Joined, Setup, start};
 pub use crate::discovery::{LinkFailed, TokenUnreadable};
+use crate::telemetry::errors::{Errors, OUTBOUND_HTTP};
 use crate::telemetry::{InvalidMetrics, Recorder, Workload};
 use crate::{BoxError, outbound};
 
@@ -55,6 +56,8 @@ struct Inner {
     recorder: Recorder,
     joined: Joined,
     outbound: outbound::Outbound,
+    /// Calls that the mesh answered with an error.
+    errors: Arc<Errors>,
     draining: watch::Sender<bool>,
     /// How many listeners are being served.
     servers: watch::Sender<usize>,
@@ -99,7 +102,9 @@ impl Mesh {
         let joined = told.map_err(|_| JoinError::Ended)??;
         let series =
             crate::layers::retry::Series::new(recorder.clone(), Arc::clone(&joined.workload));
+        let errors = Errors::outbound(&recorder, &joined.workload, OUTBOUND_HTTP);
         let inner = Inner {
+            errors: Arc::new(errors),
             outbound: outbound::stack(
                 Arc::clone(&joined.plans),
                 Arc::new(series),

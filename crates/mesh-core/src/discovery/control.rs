@@ -13,6 +13,7 @@ use super::link::{Link, LinkFailed};
 use super::session::{Bearings, Session, WatchEnded, chain};
 use crate::mesh::JoinError;
 use crate::telemetry::Recorder;
+use crate::telemetry::control::ControlMetrics;
 use crate::telemetry::freshness::Freshness;
 use crate::telemetry::identity::IdentityMetrics;
 use crate::transport::connect::CurrentCredentials;
@@ -155,14 +156,20 @@ pub(super) struct Links {
     urls: Vec<Uri>,
     next: usize,
     credentials: CurrentCredentials,
+    metrics: ControlMetrics,
 }
 
 impl Links {
-    pub(super) fn new(urls: &[Uri], credentials: &CurrentCredentials) -> Self {
+    pub(super) fn new(
+        urls: &[Uri],
+        credentials: &CurrentCredentials,
+        metrics: ControlMetrics,
+    ) -> Self {
         Self {
             urls: urls.to_vec(),
             next: 0,
             credentials: Arc::clone(credentials),
+            metrics,
         }
     }
 
@@ -188,6 +195,7 @@ impl Links {
         let credentials = self.credentials.load_full();
         let credentials = credentials.expect("a process has credentials once it is identified");
         let tls = mesh_tls::config::to_discovery(&credentials);
-        Link::new(&self.urls[self.next % self.urls.len()], &tls)
+        let url = &self.urls[self.next % self.urls.len()];
+        Ok(Link::new(url, &tls)?.counted(self.metrics.of(url)))
     }
 }

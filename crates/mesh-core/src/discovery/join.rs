@@ -27,6 +27,7 @@ use crate::admin::{self, AdminState};
 use crate::config::Config;
 use crate::mesh::JoinError;
 use crate::plans::{Outfit, Plans};
+use crate::telemetry::control::ControlMetrics;
 use crate::telemetry::freshness::Freshness;
 use crate::telemetry::identity::IdentityMetrics;
 use crate::telemetry::{self, Recorder, Workload};
@@ -79,14 +80,16 @@ pub(super) async fn join(setup: Setup) -> Result<(Joined, Begun), JoinError> {
     let (joined, bearings) = equip(&setup, credentials, status, admin)?;
     let metrics = IdentityMetrics::new(&setup.recorder, &joined.workload);
     metrics.holds(not_after);
+    let control = ControlMetrics::new(&setup.recorder, &joined.workload, &joined.identity);
     let renewal = Renewal {
         config: Arc::clone(config),
+        control: control.clone(),
         proof: joined.proof.clone(),
         life,
         metrics,
         generation: watch::Sender::new(0),
     };
-    let mut links = Links::new(&config.discovery, &joined.proof.credentials);
+    let mut links = Links::new(&config.discovery, &joined.proof.credentials, control);
     let mut backoff = Backoff::new();
     loop {
         match links.open(&bearings).await {
@@ -202,11 +205,11 @@ fn equip(
     let proof = Proof::new(credentials);
     let plans = Arc::new(Plans::new(namespace, Arc::clone(&changed)));
     let served = Arc::new(Served::new(&config.services, Arc::clone(&changed)));
-    let outfit = Outfit {
-        credentials: Arc::clone(&proof.credentials),
-        recorder: setup.recorder.clone(),
-        workload: Arc::clone(&workload),
-    };
+    let outfit = Outfit::new(
+        Arc::clone(&proof.credentials),
+        setup.recorder.clone(),
+        Arc::clone(&workload),
+    );
     let follower = Follower::new(Arc::clone(&plans), Arc::clone(&served), outfit);
     telemetry::started(&setup.recorder, &workload);
     let reached_by = config

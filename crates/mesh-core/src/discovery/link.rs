@@ -8,6 +8,10 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::telemetry::control::Calls;
+use crate::telemetry::errors::ended_by;
 
 /// From the first packet to an agreed protocol.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +30,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 pub(super) struct Link {
     client: Client,
     base: String,
+    calls: Option<Calls>,
 }
 
 impl Link {
@@ -47,7 +52,19 @@ impl Link {
             .map_err(LinkFailed::Unreachable)?;
         let base = url.to_string();
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { client, base })
+        Ok(Self {
+            client,
+            base,
+            calls: None,
+        })
+    }
+
+    /// The same with its calls counted.
+    pub(super) fn counted(self, calls: Calls) -> Self {
+        Self {
+            calls: Some(calls),
+            ..self
+        }
     }
 
     /// Which server this is.
@@ -62,12 +79,19 @@ impl Link {
         path: &str,
         body: &impl Serialize,
     ) -> Result<Vec<u8>, LinkFailed> {
-        let exchange = async {
-            let response = self.open(method, path, body).await?;
-            read(response).await
+        let limit = Instant::now() + ANSWER_TIMEOUT;
+        let Ok(response) = timeout_at(limit, self.open(method, path, body)).await else {
+            self.count(|calls| calls.failed("timeout"));
+            return Err(LinkFailed::Silent);
         };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, exchange).await;
+        let answer = timeout_at(limit, read(response?)).await;
         answer.unwrap_or(Err(LinkFailed::Silent))
+    }
+
+    fn count(&self, count: impl FnOnce(&Calls)) {
+        if let Some(calls) = &self.calls {
+            count(calls);
+        }
     }
 
     /// Sends `body` and gives the answer as soon as it begins.
@@ -78,6 +102,8 @@ impl Link {
         body: &impl Serialize,
     ) -> Result<Response, LinkFailed> {
         let body = serde_json::to_vec(body).map_err(LinkFailed::Malformed)?;
+        self.count(Calls::asked);
+        let begun = Instant::now();
         let response = self
             .client
             .request(method, format!("{}{path}", self.base))
@@ -85,8 +111,10 @@ impl Link {
             .body(body)
             .send()
             .await
+            .inspect_err(|error| self.count(|calls| calls.failed(ended_by(error))))
             .map_err(LinkFailed::Unreachable)?;
         let status = response.status();
+        self.count(|calls| calls.answered(status.as_u16(), begun.elapsed()));
         if status.is_success() {
             return Ok(response);
         }

@@ -22,6 +22,7 @@ use super::link::Link;
 use super::session::chain;
 use crate::BoxError;
 use crate::config::Config;
+use crate::telemetry::control::ControlMetrics;
 use crate::telemetry::identity::IdentityMetrics;
 use crate::transport::connect::CurrentCredentials;
 
@@ -83,6 +84,7 @@ pub(super) struct Renewal {
     pub(super) proof: Proof,
     pub(super) life: Life,
     pub(super) metrics: IdentityMetrics,
+    pub(super) control: ControlMetrics,
     /// Counts what was renewed, for whoever must begin anew with it.
     pub(super) generation: watch::Sender<u64>,
 }
@@ -147,6 +149,7 @@ impl Renewal {
         let current = self.proof.current();
         if SystemTime::now() <= current.not_after() {
             let link = Link::new(url, &mesh_tls::config::to_discovery(&current))?;
+            let link = link.counted(self.control.of(url));
             match renew(&link, &key).await {
                 Ok(answer) => {
                     let life = Life::begin(answer.not_after, answer.now);
@@ -164,6 +167,7 @@ impl Renewal {
         let source = self.config.token.as_ref();
         let token = token(source.expect("a checked configuration has a token"))?;
         let link = Link::new(url, &mesh_tls::config::joining(*token.root()))?;
+        let link = link.counted(self.control.of(url));
         let answer = enrol(&link, &token, &key).await?;
         let life = Life::begin(answer.not_after, answer.now);
         let credentials = assemble(key, &answer, &token)?;

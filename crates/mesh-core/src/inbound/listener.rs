@@ -195,7 +195,7 @@ where
             serve_connection(stream, http, stack(peer, &ticket), ticket).await
         }
         Err(error) => {
-            served.docket.metrics().handshake_failed(error.reason());
+            served.docket.metrics().handshake_failed(&error);
             let source = std::error::Error::source(&error);
             tracing::debug!(%address, %error, source, "a connection carried no request");
             return;

@@ -196,7 +196,10 @@ impl Docket {
         let key = key(&mut shelf, peer, labels);
         shared(&mut shelf, key, |key| Series {
             decided: decided.map_or_else(Counter::noop, |name| recorder.counter(name, key.clone())),
-            requests: Arc::new(requests(recorder, key, (policy, peer))),
+            requests: Arc::new(
+                requests(recorder, key, (policy, peer))
+                    .with_errors(Arc::clone(&self.metrics.errors)),
+            ),
         })
     }
 

@@ -21,11 +21,11 @@ use pace::Pace;
 
 use super::retry::Unsent;
 use super::split::NotRouted;
-use super::timeout::TimedOut;
 use crate::answer::{Cause, Caused, Protocol};
 use crate::outbound::{Call, form};
 use crate::plans::Endpoint as Place;
 use crate::telemetry::Observation;
+use crate::telemetry::errors::ended_by;
 use crate::transport::pool::Held;
 use crate::{Body, BoxError};
 
@@ -197,8 +197,7 @@ impl Watch {
             return;
         }
         if let Some(observation) = observation {
-            let late = error.is::<TimedOut>();
-            observation.fail(if late { "timeout" } else { "unclassified" });
+            observation.fail(ended_by(error.as_ref()));
         }
         let now = Instant::now();
         self.endpoint.observe_failure(now);

@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::answer::Protocol;
+use crate::answer::{Cause, Protocol};
 use crate::peer::Peer;
 use crate::telemetry::{Observation, Observed, RequestMetrics};
 
@@ -101,7 +101,12 @@ where
         let this = self.project();
         let result = ready!(this.response.poll(cx));
         Poll::Ready(match (result, this.observation.take()) {
-            (Ok(response), Some(observation)) => Ok(observation.respond(response)),
+            (Ok(response), Some(observation)) => {
+                if let Some(cause) = response.extensions().get::<Cause>() {
+                    observation.answered_for(*cause);
+                }
+                Ok(observation.respond(response))
+            }
             (Ok(response), None) => Ok(response.map(Observed::unobserved)),
             (Err(error), observation) => {
                 if let Some(observation) = observation {

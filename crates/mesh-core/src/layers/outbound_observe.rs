@@ -16,9 +16,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::retry::Series;
-use crate::answer::{Cause, Protocol};
+use crate::answer::Protocol;
 use crate::outbound::Call;
 use crate::telemetry::Observation;
+use crate::telemetry::errors::ended_by;
 use crate::{Body, BoxError};
 
 /// Counts by route, into series of the recorder that `Series` holds.
@@ -97,10 +98,7 @@ where
         Poll::Ready(match ended {
             Ok(response) => Ok(watch(response, observation)),
             Err(error) => {
-                observation.fail(match Cause::of(error.as_ref()) {
-                    Cause::Timeout => "timeout",
-                    _ => "unclassified",
-                });
+                observation.fail(ended_by(error.as_ref()));
                 Err(error)
             }
         })

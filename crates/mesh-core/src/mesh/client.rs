@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,8 +12,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::Mesh;
-use crate::answer::{Audience, Protocol, respond};
+use crate::answer::{Audience, Cause, Protocol, respond};
 use crate::outbound::Outbound;
+use crate::telemetry::errors::Errors;
 use crate::{Body, BoxError};
 
 type Reply = <Outbound as Service<Request<Body>>>::Future;
@@ -28,13 +30,12 @@ type Reply = <Outbound as Service<Request<Body>>>::Future;
 pub struct Client {
     stack: Outbound,
     /// The control thread lives as long as somebody calls.
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl Client {
-    pub(super) fn new(stack: Outbound, mesh: Mesh) -> Self {
-        let _mesh = mesh;
-        Self { stack, _mesh }
+    pub(super) const fn new(stack: Outbound, mesh: Mesh) -> Self {
+        Self { stack, mesh }
     }
 
     /// Sends a request, whose URI names a service: `http://orders.shop/cart`.
@@ -47,29 +48,21 @@ impl Client {
         B::Error: Into<BoxError>,
     {
         // No step of the stack reserves anything: a clone is as ready as the original.
-        self.stack.clone().begin(request)
+        begin(&mut self.stack.clone(), &self.mesh, request)
     }
 }
 
-trait Begin {
-    fn begin<B>(&mut self, request: Request<B>) -> Sending
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>;
-}
-
-impl Begin for Outbound {
-    fn begin<B>(&mut self, request: Request<B>) -> Sending
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let request = request.map(Body::new);
-        let protocol = Protocol::of(request.headers());
-        Sending {
-            reply: self.call(request),
-            protocol,
-        }
+fn begin<B>(stack: &mut Outbound, mesh: &Mesh, request: Request<B>) -> Sending
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let request = request.map(Body::new);
+    let protocol = Protocol::of(request.headers());
+    Sending {
+        reply: stack.call(request),
+        protocol,
+        errors: Arc::clone(&mesh.inner.errors),
     }
 }
 
@@ -89,7 +82,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Sending {
-        self.stack.begin(request)
+        begin(&mut self.stack, &self.mesh, request)
     }
 }
 
@@ -106,6 +99,7 @@ pin_project! {
         #[pin]
         reply: Reply,
         protocol: Protocol,
+        errors: Arc<Errors>,
     }
 }
 
@@ -117,6 +111,7 @@ impl Future for Sending {
         let reply = ready!(this.reply.poll(cx));
         Poll::Ready(Ok(reply.unwrap_or_else(|error| {
             tracing::debug!(%error, "a call was answered by the mesh");
+            this.errors.count(Cause::of(error.as_ref()));
             respond(error.as_ref(), *this.protocol, Audience::Application)
         })))
     }

@@ -104,15 +104,15 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let outfit = Outfit {
-            credentials: Arc::default(),
-            recorder: Recorder::new(Metrics::Own).unwrap(),
-            workload: Arc::new(Workload {
+        let outfit = Outfit::new(
+            Arc::default(),
+            Recorder::new(Metrics::Own).unwrap(),
+            Arc::new(Workload {
                 namespace: "shop".into(),
                 deployment: "web".into(),
                 pod: "web-1".into(),
             }),
-        };
+        );
         Self {
             plans: Arc::new(Plans::new("shop".parse().unwrap(), Arc::default())),
             outfit,

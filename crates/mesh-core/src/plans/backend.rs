@@ -12,6 +12,7 @@ use mesh_policy::name::ServicePort;
 use mesh_policy::plan::endpoint::{Endpoint as Facts, EndpointSet};
 use tokio::time::Instant;
 
+use crate::telemetry::errors::{Errors, OUTBOUND_TCP};
 use crate::telemetry::outbound::{Endpoint as Labels, EndpointMetrics};
 use crate::telemetry::{Recorder, Workload};
 use crate::transport::connect::{CurrentCredentials, Dialer};
@@ -26,6 +27,24 @@ pub(crate) struct Outfit {
     pub(crate) credentials: CurrentCredentials,
     pub(crate) recorder: Recorder,
     pub(crate) workload: Arc<Workload>,
+    /// Connections that could not be made.
+    pub(crate) errors: Arc<Errors>,
+}
+
+impl Outfit {
+    pub(crate) fn new(
+        credentials: CurrentCredentials,
+        recorder: Recorder,
+        workload: Arc<Workload>,
+    ) -> Self {
+        let errors = Errors::outbound(&recorder, &workload, OUTBOUND_TCP);
+        Self {
+            credentials,
+            recorder,
+            workload,
+            errors: Arc::new(errors),
+        }
+    }
 }
 
 /// One port of a service that rules send to.
@@ -83,7 +102,10 @@ impl Backend {
             facts.http,
             Arc::clone(&outfit.credentials),
         )
-        .counted(connections.register_connections(&outfit.recorder, &outfit.workload));
+        .counted(
+            connections.register_connections(&outfit.recorder, &outfit.workload),
+            Arc::clone(&outfit.errors),
+        );
         let pool = Pool::new(dialer, PoolLimits::default());
         Endpoint::reached_by(id, facts, pool, outfit)
     }

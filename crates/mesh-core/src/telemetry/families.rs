@@ -7,6 +7,8 @@
 pub(crate) const RESPONSE_LATENCY_MS: &str = "response_latency_ms";
 /// The name of the histogram of routes' latencies.
 pub(crate) const ROUTE_RESPONSE_LATENCY_MS: &str = "route_response_latency_ms";
+/// The name of the histogram of discovery's latencies.
+pub(crate) const CONTROL_RESPONSE_LATENCY_MS: &str = "control_response_latency_ms";
 /// The name of the histogram of how long connections lasted.
 pub(crate) const TCP_CONNECTION_DURATION_MS: &str = "tcp_connection_duration_ms";
 
@@ -41,6 +43,34 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     (
         "route_actual_response_total",
         "Responses to tries, by route.",
+    ),
+    (
+        "route_retryable_total",
+        "Tries that would have been made but for a reason, by route.",
+    ),
+    (
+        "control_request_total",
+        "Requests that were sent to discovery.",
+    ),
+    (
+        "control_response_total",
+        "Responses of discovery, by status and classification.",
+    ),
+    (
+        "inbound_http_errors_total",
+        "Requests that a listener answered with an error of the mesh.",
+    ),
+    (
+        "inbound_tcp_errors_total",
+        "Connections that never carried a request.",
+    ),
+    (
+        "outbound_http_errors_total",
+        "Requests that the mesh answered with an error of its own.",
+    ),
+    (
+        "outbound_tcp_errors_total",
+        "Connections that could not be made.",
     ),
     ("tcp_open_total", "Connections that were opened."),
     (
@@ -128,6 +158,11 @@ pub(super) const HISTOGRAMS: &[(&str, &[f64], &str)] = &[
         ROUTE_RESPONSE_LATENCY_MS,
         &MILLISECONDS,
         "Milliseconds from a request of the application to the first data of its response, by route.",
+    ),
+    (
+        CONTROL_RESPONSE_LATENCY_MS,
+        &MILLISECONDS,
+        "Milliseconds from a request to discovery to the head of its response.",
     ),
     (
         TCP_CONNECTION_DURATION_MS,

@@ -10,6 +10,7 @@
 //!  registry   every series with its cell, until nobody can count into it any more
 //!  bound      how many series a family may have
 //!  shared     the registry as the recorder of the whole process
+//!  errors     what went wrong, in Linkerd's words
 //!  ledger     the same counts, few and mergeable, for reports to discovery
 //! ```
 //!
@@ -18,6 +19,8 @@
 
 mod bound;
 mod cells;
+pub(crate) mod control;
+pub(crate) mod errors;
 mod families;
 pub(crate) mod freshness;
 pub(crate) mod identity;

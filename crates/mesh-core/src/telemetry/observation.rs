@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::errors::ended_by;
 use super::requests::{Outcome, RequestMetrics};
 use crate::BoxError;
 use crate::answer::{Cause, Protocol};
@@ -56,6 +57,11 @@ impl Observation {
     #[must_use]
     pub fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The mesh answers the request itself.
+    pub(crate) fn answered_for(&self, cause: Cause) {
+        self.metrics.count_error(cause);
     }
 
     /// Watches the response to its end.
@@ -143,10 +149,7 @@ impl<B> Observed<B> {
 /// Linkerd's word for what broke a body off.
 fn why(error: &dyn Any) -> &'static str {
     let known = error.downcast_ref::<BoxError>();
-    match known.map(|error| Cause::of(&**error)) {
-        Some(Cause::Timeout) => "timeout",
-        Some(_) | None => "unclassified",
-    }
+    known.map_or("unclassified", |error| ended_by(&**error))
 }
 
 impl<B> Body for Observed<B>

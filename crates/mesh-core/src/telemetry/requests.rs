@@ -7,8 +7,12 @@ use mesh_policy::classify::{Classification, classify};
 use mesh_policy::report::traffic::FlowKey;
 use metrics::{Counter, Histogram, Label};
 
-use super::families::{RESPONSE_LATENCY_MS, ROUTE_RESPONSE_LATENCY_MS};
+use super::errors::Errors;
+use super::families::{
+    CONTROL_RESPONSE_LATENCY_MS, RESPONSE_LATENCY_MS, ROUTE_RESPONSE_LATENCY_MS,
+};
 use super::{FlowCounts, Recorder};
+use crate::answer::Cause;
 
 /// Outcomes with cells of their own; later ones share one, labelled `other`.
 ///
@@ -43,6 +47,13 @@ pub(super) const TRIES: Names = Names {
     latency: None,
 };
 
+/// What was asked of discovery.
+pub(super) const CONTROL: Names = Names {
+    requests: "control_request_total",
+    responses: "control_response_total",
+    latency: Some(CONTROL_RESPONSE_LATENCY_MS),
+};
+
 /// `request_total`, `response_total` and `response_latency_ms` for one set of labels.
 ///
 /// The cells of an outcome are registered when it is first seen, in a list
@@ -54,6 +65,7 @@ pub struct RequestMetrics {
     recorder: Recorder,
     labels: Vec<Label>,
     flow: Option<Arc<FlowCounts>>,
+    errors: Option<Arc<Errors>>,
     names: Names,
 }
 
@@ -100,6 +112,7 @@ impl RequestMetrics {
             recorder: recorder.clone(),
             labels,
             flow: None,
+            errors: None,
             names,
         }
     }
@@ -110,6 +123,22 @@ impl RequestMetrics {
         Self {
             flow: self.recorder.ledger().flow(flow),
             ..self
+        }
+    }
+
+    /// The same, with what the mesh itself answers with an error.
+    #[must_use]
+    pub(crate) fn with_errors(self, errors: Arc<Errors>) -> Self {
+        Self {
+            errors: Some(errors),
+            ..self
+        }
+    }
+
+    /// Counts an answer that the mesh made because of `cause`.
+    pub(super) fn count_error(&self, cause: Cause) {
+        if let Some(errors) = &self.errors {
+            errors.count(cause);
         }
     }
 

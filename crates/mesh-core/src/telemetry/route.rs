@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_policy::name::{ObjectRef, ServicePort};
-use metrics::Label;
+use metrics::{Counter, Label};
 
 use super::requests::{ROUTES, TRIES};
 use super::{Recorder, RequestMetrics, Workload};
@@ -15,6 +15,8 @@ pub(crate) struct RouteMetrics {
     pub(crate) asked: Arc<RequestMetrics>,
     /// `route_actual_request_total` and its like: tries.
     pub(crate) tried: Arc<RequestMetrics>,
+    /// Failures that were not tried again because the budget was spent.
+    pub(crate) no_budget: Counter,
 }
 
 /// One rule as the metrics name it.
@@ -49,10 +51,13 @@ impl Route<'_> {
             Label::new("rt_kind", self.source.kind.to_lowercase()),
             Label::new("rt_name", self.source.name.clone()),
         ]);
+        let mut skipped = labels.clone();
+        skipped.push(Label::from_static_parts("skipped", "no_budget"));
         let metrics = |names| Arc::new(RequestMetrics::named(recorder, labels.clone(), names));
         RouteMetrics {
             asked: metrics(ROUTES),
             tried: metrics(TRIES),
+            no_budget: recorder.counter("route_retryable_total", skipped),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
+use futures_util::TryFutureExt;
 use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
@@ -27,6 +28,7 @@ use tokio::net::TcpStream;
 
 use super::pool::Occupancy;
 use crate::answer::{Cause, Caused};
+use crate::telemetry::errors::Errors;
 use crate::telemetry::tcp::{Counted, TransportMetrics};
 use crate::{Body, BoxError};
 
@@ -91,6 +93,7 @@ pub(crate) struct Dialer {
     credentials: CurrentCredentials,
     prepared: Mutex<Option<Prepared>>,
     metrics: Option<Arc<TransportMetrics>>,
+    errors: Option<Arc<Errors>>,
 }
 
 /// A TLS configuration, and the credentials it was made from.
@@ -115,13 +118,15 @@ impl Dialer {
             credentials,
             prepared: Mutex::new(None),
             metrics: None,
+            errors: None,
         }
     }
 
-    /// The same with its connections counted.
-    pub(crate) fn counted(self, metrics: Arc<TransportMetrics>) -> Self {
+    /// The same with its connections counted, and those that it cannot make.
+    pub(crate) fn counted(self, metrics: Arc<TransportMetrics>, errors: Arc<Errors>) -> Self {
         Self {
             metrics: Some(metrics),
+            errors: Some(errors),
             ..self
         }
     }
@@ -151,8 +156,9 @@ impl Dial for Dialer {
     fn dial(&self) -> BoxFuture<'static, Result<Opened, ConnectFailed>> {
         let (address, version) = (self.address, self.version);
         let metrics = self.metrics.clone();
+        let errors = self.errors.clone();
         let tls = self.identity.as_ref().map(|identity| self.tls(identity));
-        Box::pin(async move {
+        let dialled = async move {
             let tls = tls.transpose()?;
             let socket = within(address, Step::Connect, TcpStream::connect(address)).await?;
             socket
@@ -168,12 +174,17 @@ impl Dial for Dialer {
             };
             within(address, Step::Handshake, async {
                 let (stream, facts) = handshake::connect(socket, tls).await?;
-                let opened = open(stream, version).await?;
+                let opened = open_counted(stream, version, metrics).await?;
                 let tls = Some(facts);
                 Ok::<_, BoxError>(Opened { tls, ..opened })
             })
             .await
-        })
+        };
+        Box::pin(dialled.inspect_err(move |error| {
+            if let Some(errors) = &errors {
+                errors.count(error.cause());
+            }
+        }))
     }
 
     fn version(&self) -> Alpn {

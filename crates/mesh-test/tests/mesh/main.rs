@@ -6,6 +6,7 @@ mod discovery;
 mod disk;
 mod echo;
 mod explain;
+mod families;
 mod forge;
 mod frames;
 mod hops;

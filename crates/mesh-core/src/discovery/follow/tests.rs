@@ -23,15 +23,15 @@ impl World {
         let changed: Arc<Notify> = Arc::default();
         let plans = Arc::new(Plans::new("shop".parse().unwrap(), Arc::clone(&changed)));
         let served = Arc::new(Served::new(&[SERVED.parse().unwrap()], changed));
-        let outfit = Outfit {
-            credentials: Arc::default(),
-            recorder: Recorder::new(Metrics::Own).unwrap(),
-            workload: Arc::new(Workload {
+        let outfit = Outfit::new(
+            Arc::default(),
+            Recorder::new(Metrics::Own).unwrap(),
+            Arc::new(Workload {
                 namespace: "shop".into(),
                 deployment: "web".into(),
                 pod: "web-1".into(),
             }),
-        };
+        );
         let follower = Follower::new(Arc::clone(&plans), Arc::clone(&served), outfit);
         Self {
             plans,

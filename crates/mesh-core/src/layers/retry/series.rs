@@ -75,6 +75,9 @@ impl Series {
         if let Some(counter) = place.and_then(|place| self.of(call).stopped.get(place).cloned()) {
             counter.increment(1);
         }
+        if let (Why::Budget, Some(route)) = (why, call.route_metrics()) {
+            route.no_budget.increment(1);
+        }
     }
 
     /// Bounded by the ports that plans have.
