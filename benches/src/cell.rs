@@ -61,6 +61,15 @@ impl Cell {
             })
     }
 
+    /// What is counted rather than timed: the smallest response, one request at a time.
+    pub const fn smallest(protocol: Protocol) -> Self {
+        Self {
+            protocol,
+            bytes: 100,
+            in_flight: 1,
+        }
+    }
+
     /// The cell as flags of a child process.
     pub fn flags(self) -> Vec<String> {
         let protocol = match self.protocol {
@@ -75,12 +84,22 @@ impl Cell {
     }
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        })
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Http1 => "HTTP/1.1",
-            Protocol::Http2 => "HTTP/2",
-        };
-        write!(f, "{protocol:<8} {:>6} B {:>3}", self.bytes, self.in_flight)
+        let Self {
+            protocol,
+            bytes,
+            in_flight,
+        } = self;
+        write!(f, "{protocol:<8} {bytes:>6} B {in_flight:>3}")
     }
 }

@@ -1,9 +1,9 @@
 //! What the mesh costs beside bare hyper and rustls, measured in the same run.
 //!
-//! Alone it does both of its parts. `compare` answers: what rate, latency, CPU and
+//! Alone it does all of its parts. `compare` answers: what rate, latency, CPU and
 //! memory does a request take, with and without the mesh? `instructions` answers
-//! in callgrind's unit, which repeats to the digit. The machine's name and figures
-//! stand in `benches/RESULTS.md`.
+//! in callgrind's unit, which repeats to the digit, and `system-calls` in the kernel's.
+//! The machine's name and figures stand in `benches/RESULTS.md`.
 
 mod bare;
 mod cell;
@@ -11,7 +11,9 @@ mod compare;
 mod instructions;
 mod load;
 mod meshed;
+mod probe;
 mod process;
+mod system_calls;
 mod usage;
 mod world;
 
@@ -34,8 +36,10 @@ struct Arguments {
 enum Command {
     /// Rate, latency, CPU and memory in every cell, bare and mesh in turn; medians and spread.
     Compare(compare::Options),
-    /// Instructions per request by callgrind (needs valgrind).
+    /// Instructions, allocations and looks at the clock per request, by callgrind (needs valgrind).
     Instructions(instructions::Options),
+    /// System calls per request (needs strace).
+    SystemCalls(system_calls::Options),
     /// One server process (started by the other commands).
     #[command(hide = true)]
     Server(ServerOptions),
@@ -98,7 +102,7 @@ fn main() -> Result<(), BoxError> {
 async fn run(command: Option<Command>) -> Result<(), BoxError> {
     match command {
         None => {
-            for part in ["compare", "instructions"] {
+            for part in ["compare", "instructions", "system-calls"] {
                 let part = Arguments::parse_from(["mesh-bench", part]);
                 Box::pin(run(part.command)).await?;
                 println!();
@@ -107,6 +111,7 @@ async fn run(command: Option<Command>) -> Result<(), BoxError> {
         }
         Some(Command::Compare(options)) => compare::run(&options).await,
         Some(Command::Instructions(options)) => instructions::run(&options).await,
+        Some(Command::SystemCalls(options)) => system_calls::run(&options).await,
         Some(Command::Server(options)) => match options.side {
             Side::Bare => bare::serve(&options).await,
             Side::Mesh => meshed::serve(&options).await,
