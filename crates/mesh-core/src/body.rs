@@ -20,7 +20,9 @@ use metrics::Counter;
 
 use crate::BoxError;
 use crate::layers::body_silence::Audible;
+use crate::layers::endpoint::Delivery;
 use crate::layers::panic::Guarded;
+use crate::telemetry::{Observation, Observed};
 use crate::transport::upload::Upload;
 
 /// The body of requests and responses inside the mesh's stacks.
@@ -41,7 +43,8 @@ enum Inner {
     Whole(Bytes),
     Received(Incoming),
     Uploaded(Upload),
-    Audible(Audible<Upload>),
+    Audible(Box<Audible<Upload>>),
+    Delivered(Box<Delivery>),
     Boxed(UnsyncBoxBody<Bytes, BoxError>),
     Guarded(Guarded),
 }
@@ -77,11 +80,15 @@ impl Body {
     /// Makes the body fail, and sets `silent`, once it has been silent for `limit`.
     pub(crate) fn limit_silence(self, limit: Duration, silent: Arc<AtomicBool>) -> Self {
         match self.0 {
-            Inner::Uploaded(body) => Self(Inner::Audible(Audible::new(body, limit, silent))),
-            Inner::Empty | Inner::Whole(_) => self,
-            Inner::Received(_) | Inner::Audible(_) | Inner::Boxed(_) | Inner::Guarded(_) => {
-                Self::new(Audible::new(self, limit, silent))
+            Inner::Uploaded(body) => {
+                Self(Inner::Audible(Box::new(Audible::new(body, limit, silent))))
             }
+            Inner::Empty | Inner::Whole(_) => self,
+            Inner::Received(_)
+            | Inner::Audible(_)
+            | Inner::Delivered(_)
+            | Inner::Boxed(_)
+            | Inner::Guarded(_) => Self::new(Audible::new(self, limit, silent)),
         }
     }
 }
@@ -95,9 +102,25 @@ impl Body {
             Inner::Received(_)
             | Inner::Uploaded(_)
             | Inner::Audible(_)
+            | Inner::Delivered(_)
             | Inner::Boxed(_)
             | Inner::Guarded(_) => self.is_end_stream().then(Self::empty),
         }
+    }
+}
+
+impl Body {
+    /// Makes `observation`, which saw the head of this response, see its end as well.
+    pub(crate) fn follow(mut self, observation: Observation) -> Self {
+        if let Inner::Delivered(body) = &mut self.0 {
+            body.count_for(observation);
+            return self;
+        }
+        if self.is_end_stream() {
+            // What has ended has nothing that could be followed.
+            return self;
+        }
+        Self::new(Observed::watched(self, observation))
     }
 }
 
@@ -130,6 +153,7 @@ impl HttpBody for Body {
             Inner::Received(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Uploaded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Audible(body) => Pin::new(body).poll_frame(cx),
+            Inner::Delivered(body) => Pin::new(body).poll_frame(cx),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
             Inner::Guarded(body) => Pin::new(body).poll_frame(cx),
         }
@@ -142,6 +166,7 @@ impl HttpBody for Body {
             Inner::Received(body) => body.is_end_stream(),
             Inner::Uploaded(body) => body.is_end_stream(),
             Inner::Audible(body) => body.is_end_stream(),
+            Inner::Delivered(body) => body.is_end_stream(),
             Inner::Boxed(body) => body.is_end_stream(),
             Inner::Guarded(body) => body.is_end_stream(),
         }
@@ -154,6 +179,7 @@ impl HttpBody for Body {
             Inner::Received(body) => body.size_hint(),
             Inner::Uploaded(body) => body.size_hint(),
             Inner::Audible(body) => body.size_hint(),
+            Inner::Delivered(body) => body.size_hint(),
             Inner::Boxed(body) => body.size_hint(),
             Inner::Guarded(body) => body.size_hint(),
         }
@@ -163,6 +189,12 @@ impl HttpBody for Body {
 impl From<Incoming> for Body {
     fn from(body: Incoming) -> Self {
         Self(Inner::Received(body))
+    }
+}
+
+impl From<Delivery> for Body {
+    fn from(body: Delivery) -> Self {
+        Self(Inner::Delivered(Box::new(body)))
     }
 }
 
@@ -214,6 +246,7 @@ impl fmt::Debug for Body {
             Inner::Received(_) => "Body::Received(..)",
             Inner::Uploaded(_) => "Body::Uploaded(..)",
             Inner::Audible(_) => "Body::Audible(..)",
+            Inner::Delivered(_) => "Body::Delivered(..)",
             Inner::Boxed(_) => "Body::Boxed(..)",
             Inner::Guarded(_) => "Body::Guarded(..)",
         })

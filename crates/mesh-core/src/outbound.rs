@@ -15,13 +15,14 @@
 //!    ▼ endpoint   metrics, connection, mutual TLS with exactly that endpoint
 //! ```
 //!
-//! What one step decides travels to the next in a single request extension, the
-//! `Call`. An error of any step becomes a response at the very top, by the
+//! From the step that routes it on, a request travels in a box with its `Call`: what
+//! one step decides for the next. An error of any step becomes a response at the very top, by the
 //! table in [`crate::answer`]: an application sees the same statuses that a mesh
 //! of sidecars would send, each with its reason in `x-mesh-error`.
 
 mod call;
 pub(crate) mod form;
+mod outgoing;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -32,6 +33,7 @@ use tower_layer::Layer;
 
 pub(crate) use call::Call;
 pub use form::Shapeless;
+pub(crate) use outgoing::Outgoing;
 pub use trace::{Decided, DecidedRule, Trace};
 
 use crate::layers::balance::{Balance, BalanceLayer};

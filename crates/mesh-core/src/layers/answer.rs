@@ -1,16 +1,15 @@
 //! Turns errors into the responses that callers get.
 
-use std::future::{self, Ready};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::Either;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
 use crate::answer::{self, Audience, Cause, Caused, Protocol};
 use crate::peer::Peer;
 use crate::{Body, BoxError};
@@ -76,7 +75,7 @@ where
 {
     type Response = Response<Body>;
     type Error = StreamRefused;
-    type Future = AnswerFuture<Either<S::Future, Ready<Result<Response<Body>, BoxError>>>>;
+    type Future = AnswerFuture<Gated<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamRefused>> {
         self.failed = ready!(self.inner.poll_ready(cx)).err();
@@ -95,8 +94,8 @@ where
             protocol: Protocol::of(request.headers()),
             version: request.version(),
             response: match self.failed.take() {
-                Some(error) => Either::Right(future::ready(Err(error))),
-                None => Either::Left(self.inner.call(request)),
+                Some(error) => Gated::refused(error),
+                None => Gated::passed(self.inner.call(request)),
             },
         }
     }
@@ -146,6 +145,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::future::Ready;
+
     use tower::ServiceExt;
 
     use super::*;

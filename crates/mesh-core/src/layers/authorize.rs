@@ -3,16 +3,15 @@
 //! Whatever cannot be decided is refused: no policy yet, a policy that this
 //! library does not understand, a request that never passed a listener.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
 use http::Request;
 use mesh_policy::authorize::DenyReason;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
 use crate::answer::{Cause, Caused};
 use crate::inbound::Policy;
 use crate::peer::Peer;
@@ -75,7 +74,7 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -83,8 +82,8 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.check(&request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(refused) => Either::Right(ready(Err(refused.into()))),
+            Ok(()) => Gated::passed(self.inner.call(request)),
+            Err(refused) => Gated::refused(refused),
         }
     }
 }

@@ -5,12 +5,9 @@
 //! Tower's `Balance` is no base for it: with no endpoint it waits for ever, and an
 //! endpoint that fails fast looks good to it.
 
-use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
-use http::Request;
 use mesh_policy::balance::{choose, two_of};
 use mesh_policy::draw::Draw;
 use mesh_policy::name::ServicePort;
@@ -18,11 +15,12 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
 use super::split::NotRouted;
+use crate::BoxError;
 use crate::answer::{Cause, Caused};
-use crate::outbound::Call;
+use crate::outbound::{Call, Outgoing};
 use crate::plans::{Endpoint, InFlight};
-use crate::{Body, BoxError};
 
 /// Gives every request that has a backend an endpoint.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,44 +40,42 @@ pub(crate) struct Balance<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Balance<S>
+impl<S> Service<Box<Outgoing>> for Balance<S>
 where
-    S: Service<Request<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Error = BoxError>,
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let call = request.extensions_mut().get_mut::<Call>();
-        let Some((call, backend)) = call.and_then(|call| {
-            let backend = Arc::clone(call.backend()?);
-            Some((call, backend))
-        }) else {
-            return Either::Right(ready(Err(NotRouted.into())));
-        };
-        let endpoints = backend.endpoints();
-        let (draw, now) = (Draw(fastrand::u64(..)), Instant::now());
-        let picked = if call.is_again() {
-            pick_another(&endpoints, call, draw, now)
-        } else {
-            pick(&endpoints, draw, now).map(Arc::clone)
-        };
-        match picked {
-            Some(endpoint) => {
-                call.set_endpoint(InFlight::at(endpoint));
-                Either::Left(self.inner.call(request))
+    fn call(&mut self, mut outgoing: Box<Outgoing>) -> Self::Future {
+        match pick_for(&outgoing.call, Draw(fastrand::u64(..))) {
+            Ok(endpoint) => {
+                outgoing.call.set_endpoint(InFlight::at(endpoint));
+                Gated::passed(self.inner.call(outgoing))
             }
-            None => {
-                let backend = backend.port().clone();
-                Either::Right(ready(Err(NoEndpoints { backend }.into())))
-            }
+            Err(error) => Gated::refused(error),
         }
     }
+}
+
+/// The endpoint of the chosen backend for this try.
+fn pick_for(call: &Call, draw: Draw) -> Result<Arc<Endpoint>, BoxError> {
+    let backend = call.backend().ok_or(NotRouted)?;
+    let (endpoints, now) = (backend.endpoints(), call.tried_at());
+    let picked = if call.is_again() {
+        pick_another(&endpoints, call, draw, now)
+    } else {
+        pick(&endpoints, draw, now).map(Arc::clone)
+    };
+    picked.ok_or_else(|| {
+        let backend = backend.port().clone();
+        NoEndpoints { backend }.into()
+    })
 }
 
 /// One that this request has not been to, if there is one.

@@ -5,16 +5,15 @@
 //! answered 400, on the way out as on the way in.
 
 use std::borrow::Cow;
-use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
 use mesh_policy::path::{InvalidPath, canonical};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
 use crate::answer::{Cause, Caused};
 use crate::{Body, BoxError};
 
@@ -42,7 +41,7 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -50,8 +49,8 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match rewrite(&mut request) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(refused) => Either::Right(ready(Err(refused.into()))),
+            Ok(()) => Gated::passed(self.inner.call(request)),
+            Err(refused) => Gated::refused(refused),
         }
     }
 }

@@ -3,16 +3,15 @@
 //! A handler that answers nobody takes time from those who still wait, and does
 //! so exactly when the server is slow already.
 
-use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
 use http::Request;
 use mesh_policy::deadline::remaining;
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
 use crate::answer::{Cause, Caused};
 use crate::{Body, BoxError, context};
 
@@ -40,7 +39,7 @@ where
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -52,9 +51,9 @@ where
             remaining(deadline.into_std(), Instant::now().into_std()).is_none()
         });
         if late {
-            Either::Right(ready(Err(Late.into())))
+            Gated::refused(Late)
         } else {
-            Either::Left(self.inner.call(request))
+            Gated::passed(self.inner.call(request))
         }
     }
 }
@@ -74,6 +73,7 @@ impl Caused for Late {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;

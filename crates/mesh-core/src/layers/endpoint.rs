@@ -16,13 +16,14 @@ use mesh_policy::classify::{Classification, classify};
 use tokio::time::Instant;
 use tower_service::Service;
 
+pub(crate) use delivery::Delivery;
 use delivery::{Kept, deliver};
 use pace::Pace;
 
 use super::retry::Unsent;
 use super::split::NotRouted;
 use crate::answer::{Cause, Caused, Protocol};
-use crate::outbound::{Call, form};
+use crate::outbound::{Outgoing, form};
 use crate::plans::Endpoint as Place;
 use crate::telemetry::Observation;
 use crate::telemetry::errors::ended_by;
@@ -43,7 +44,7 @@ const RESOURCE_EXHAUSTED: u16 = 8;
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Endpoint;
 
-impl Service<Request<Body>> for Endpoint {
+impl Service<Box<Outgoing>> for Endpoint {
     type Response = Response<Body>;
     type Error = BoxError;
     /// The one box of the stack: here a connection may have to be awaited.
@@ -53,24 +54,23 @@ impl Service<Request<Body>> for Endpoint {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let call = request.extensions_mut().remove::<Call>();
-        Box::pin(send(call, request))
+    fn call(&mut self, outgoing: Box<Outgoing>) -> Self::Future {
+        Box::pin(send(outgoing))
     }
 }
 
-async fn send(call: Option<Call>, mut request: Request<Body>) -> Result<Response<Body>, BoxError> {
-    let call = call.ok_or(NotRouted)?;
+async fn send(outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
+    let Outgoing { mut request, call } = *outgoing;
     let (backend, in_flight) = call.chosen().ok_or(NotRouted)?;
     let endpoint = in_flight.endpoint();
-    let now = Instant::now();
+    let now = call.tried_at();
     let mut pace = Pace::start(&call, now).map(Box::new);
     let own = pace.as_ref().and_then(|pace| pace.headers_by());
     let until = [own, call.deadline()].into_iter().flatten().min();
-    form::shape(&mut request, until, endpoint)?;
+    form::shape(&mut request, until.map(|until| until - now), endpoint)?;
     let protocol = Protocol::of(request.headers());
     let metrics = endpoint.metrics(&call.port().address, backend.port());
-    let mut observation = Observation::start(metrics, protocol);
+    let mut observation = Observation::start_at(now, metrics, protocol);
     if let Some(route) = call.route_metrics() {
         observation = observation.and(Arc::clone(&route.tried));
     }

@@ -6,7 +6,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::header::{HOST, LOCATION};
 use http::{Request, Response};
@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::outbound::Call;
+use crate::outbound::Outgoing;
 use crate::{Body, BoxError};
 
 /// Filters requests and responses.
@@ -59,9 +59,9 @@ pub(crate) struct Filter<S> {
     of: Of,
 }
 
-impl<S> Service<Request<Body>> for Filter<S>
+impl<S> Service<Box<Outgoing>> for Filter<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Response = Response<Body>, Error = BoxError>,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -71,16 +71,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let call = request.extensions().get::<Call>();
-        let filters = call.and_then(|call| match self.of {
+    fn call(&mut self, mut outgoing: Box<Outgoing>) -> Self::Future {
+        let Outgoing { request, call } = &mut *outgoing;
+        let filters = match self.of {
             Of::Rule => call.filters(),
             Of::Backend => call.backend_filters(),
-        });
+        };
         let filters = filters.cloned();
         if let Some(filters) = &filters {
-            if let Some(response) = filters.redirect.as_ref().and_then(|to| away(to, &request)) {
-                let response = Some(response);
+            if let Some(response) = filters.redirect.as_ref().and_then(|to| away(to, request)) {
+                let response = Some(Box::new(response));
                 return FilterFuture::Redirected { response };
             }
             for edit in &filters.request {
@@ -88,7 +88,7 @@ where
             }
         }
         FilterFuture::Sent {
-            response: self.inner.call(request),
+            response: self.inner.call(outgoing),
             filters,
         }
     }
@@ -120,7 +120,7 @@ pin_project! {
     #[derive(Debug)]
     pub(crate) enum FilterFuture<F> {
         Sent { #[pin] response: F, filters: Option<Arc<Filters>> },
-        Redirected { response: Option<Response<Body>> },
+        Redirected { response: Option<Box<Response<Body>>> },
     }
 }
 
@@ -133,15 +133,20 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
             Step::Sent { response, filters } => {
-                let mut response = ready!(response.poll(cx))?;
-                for edit in filters.iter().flat_map(|filters| &filters.response) {
-                    edit.apply(response.headers_mut());
+                let mut polled = response.poll(cx);
+                if let Some(filters) = filters
+                    && let Poll::Ready(Ok(response)) = &mut polled
+                {
+                    for edit in &filters.response {
+                        edit.apply(response.headers_mut());
+                    }
                 }
-                Poll::Ready(Ok(response))
+                polled
             }
             Step::Redirected { response } => {
                 let response = response.take();
-                Poll::Ready(Ok(response.expect("a future is not polled after its end")))
+                let response = response.expect("a future is not polled after its end");
+                Poll::Ready(Ok(*response))
             }
         }
     }

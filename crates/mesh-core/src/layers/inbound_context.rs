@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use mesh_policy::duration;
 use pin_project_lite::pin_project;
@@ -22,15 +22,25 @@ use crate::context::{self, Context, Criticality};
 use crate::peer::Peer;
 
 /// How long the caller waits, as a duration such as `250ms`.
-pub const TIMEOUT: &str = "x-mesh-timeout";
+pub const TIMEOUT: HeaderName = HeaderName::from_static(names::TIMEOUT);
 /// How much it hurts to refuse the work: a word of [`Criticality`].
-pub const CRITICALITY: &str = "x-mesh-criticality";
+pub const CRITICALITY: HeaderName = HeaderName::from_static(names::CRITICALITY);
 /// Which attempt this is, from 0.
-pub const ATTEMPT: &str = "x-mesh-attempt";
+pub const ATTEMPT: HeaderName = HeaderName::from_static(names::ATTEMPT);
 /// The W3C trace context.
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: HeaderName = HeaderName::from_static(names::TRACEPARENT);
 
-const GRPC_TIMEOUT: &str = "grpc-timeout";
+/// How long a gRPC caller waits.
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static(names::GRPC_TIMEOUT);
+
+/// The names as text, which a `match` takes.
+mod names {
+    pub(super) const TIMEOUT: &str = "x-mesh-timeout";
+    pub(super) const CRITICALITY: &str = "x-mesh-criticality";
+    pub(super) const ATTEMPT: &str = "x-mesh-attempt";
+    pub(super) const TRACEPARENT: &str = "traceparent";
+    pub(super) const GRPC_TIMEOUT: &str = "grpc-timeout";
+}
 
 /// Scopes each request's [`Context`] around its handler and its response body.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,11 +113,11 @@ impl<'a> Told<'a> {
         let mut told = Self::default();
         for (name, value) in headers {
             let place = match name.as_str() {
-                TIMEOUT => &mut told.timeout,
-                GRPC_TIMEOUT => &mut told.grpc_timeout,
-                TRACEPARENT => &mut told.traceparent,
-                CRITICALITY => &mut told.criticality,
-                ATTEMPT => &mut told.attempt,
+                names::TIMEOUT => &mut told.timeout,
+                names::GRPC_TIMEOUT => &mut told.grpc_timeout,
+                names::TRACEPARENT => &mut told.traceparent,
+                names::CRITICALITY => &mut told.criticality,
+                names::ATTEMPT => &mut told.attempt,
                 _ => continue,
             };
             place.get_or_insert(value);

@@ -13,6 +13,7 @@ pub mod context;
 pub mod deadline;
 pub mod endpoint;
 pub mod filter;
+pub mod gated;
 pub mod inbound_context;
 pub mod inbound_observe;
 pub(crate) mod outbound_observe;

@@ -7,17 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body as HttpBody;
-use http_body_util::Empty;
+use http::Response;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::retry::Series;
 use crate::answer::Protocol;
-use crate::outbound::Call;
+use crate::outbound::Outgoing;
 use crate::telemetry::Observation;
 use crate::telemetry::errors::ended_by;
 use crate::{Body, BoxError};
@@ -51,9 +48,9 @@ pub(crate) struct OutboundObserve<S> {
     series: Arc<Series>,
 }
 
-impl<S> Service<Request<Body>> for OutboundObserve<S>
+impl<S> Service<Box<Outgoing>> for OutboundObserve<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Response = Response<Body>, Error = BoxError>,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -63,13 +60,16 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, outgoing: Box<Outgoing>) -> Self::Future {
+        let Outgoing { request, call } = &*outgoing;
         let protocol = Protocol::of(request.headers());
-        let call = request.extensions().get::<Call>();
-        let route = call.and_then(|call| call.register_route(&self.series));
+        let route = call.register_route(&self.series);
         OutboundObserveFuture {
-            observation: route.map(|route| Observation::start(Arc::clone(&route.asked), protocol)),
-            response: self.inner.call(request),
+            observation: route.map(|route| {
+                let series = Arc::clone(&route.asked);
+                Observation::start_at(call.begun(), series, protocol)
+            }),
+            response: self.inner.call(outgoing),
         }
     }
 }
@@ -96,21 +96,15 @@ where
             return Poll::Ready(ended);
         };
         Poll::Ready(match ended {
-            Ok(response) => Ok(watch(response, observation)),
+            Ok(response) => {
+                let mut observation = observation;
+                observation.answered(response.status(), response.headers());
+                Ok(response.map(|body| body.follow(observation)))
+            }
             Err(error) => {
                 observation.fail(ended_by(error.as_ref()));
                 Err(error)
             }
         })
     }
-}
-
-/// Follows a response to its end; one that is there already costs no box.
-fn watch(response: Response<Body>, observation: Observation) -> Response<Body> {
-    if !response.body().is_end_stream() {
-        return observation.respond(response).map(Body::new);
-    }
-    let (head, body) = response.into_parts();
-    let ended = observation.respond(Response::from_parts(head, Empty::<Bytes>::new()));
-    ended.map(|_| body)
 }

@@ -21,7 +21,7 @@ use tower_service::Service;
 use super::timeout::{Limit, TimedOut};
 use crate::answer::{Cause, Caused};
 use crate::context::Context as Inherited;
-use crate::outbound::Call;
+use crate::outbound::{Call, Outgoing};
 pub use crate::plans::NotInMesh;
 use crate::plans::{Answer, Entry, Plans};
 use crate::{Body, BoxError};
@@ -59,7 +59,7 @@ pub(crate) struct Route<S> {
 
 impl<S> Service<Request<Body>> for Route<S>
 where
-    S: Service<Request<Body>, Error = BoxError> + Clone,
+    S: Service<Box<Outgoing>, Error = BoxError> + Clone,
 {
     type Response = S::Response;
     type Error = BoxError;
@@ -69,7 +69,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (entry, port) = match find(&self.plans, &request) {
             Ok(found) => found,
             Err(error) => return RouteFuture::refused(error),
@@ -89,12 +89,9 @@ where
             };
         }
         match decide(&entry.now(), &entry, port, &request) {
-            Ok(call) => {
-                request.extensions_mut().insert(call);
-                RouteFuture::Sent {
-                    response: self.inner.call(request),
-                }
-            }
+            Ok(call) => RouteFuture::Sent {
+                response: self.inner.call(Outgoing::new(request, call)),
+            },
             Err(error) => RouteFuture::refused(error),
         }
     }
@@ -175,7 +172,7 @@ fn decide(
 pin_project! {
     /// The future [`Route`] returns.
     #[project = Step]
-    pub(crate) enum RouteFuture<S: Service<Request<Body>>> {
+    pub(crate) enum RouteFuture<S: Service<Box<Outgoing>>> {
         Sent { #[pin] response: S::Future },
         Waiting { waiting: Box<Waiting<S>> },
         Refused { error: Option<BoxError> },
@@ -191,7 +188,7 @@ pub(crate) struct Waiting<S> {
     inner: S,
 }
 
-impl<S: Service<Request<Body>>> RouteFuture<S> {
+impl<S: Service<Box<Outgoing>>> RouteFuture<S> {
     fn refused(error: Unroutable) -> Self {
         let error = Some(error.into());
         Self::Refused { error }
@@ -200,7 +197,7 @@ impl<S: Service<Request<Body>>> RouteFuture<S> {
 
 impl<S> Future for RouteFuture<S>
 where
-    S: Service<Request<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Error = BoxError>,
 {
     type Output = Result<S::Response, BoxError>;
 
@@ -215,10 +212,9 @@ where
                 Step::Waiting { waiting } => {
                     let answer = ready!(waiting.answer.as_mut().poll(cx))?;
                     let request = waiting.request.take();
-                    let mut request = request.expect("a request waits for one answer");
+                    let request = request.expect("a request waits for one answer");
                     let call = decide(&answer, &waiting.entry, waiting.port, &request)?;
-                    request.extensions_mut().insert(call);
-                    waiting.inner.call(request)
+                    waiting.inner.call(Outgoing::new(request, call))
                 }
             };
             self.set(Self::Sent { response });

@@ -1,19 +1,17 @@
 //! Chooses the backend of a request by the weights of its rule.
 
-use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
-use http::Request;
 use mesh_policy::draw::Draw;
 use mesh_policy::name::ServicePort;
 use mesh_policy::split::Target;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::gated::Gated;
+use crate::BoxError;
 use crate::answer::{Cause, Caused};
-use crate::outbound::Call;
-use crate::{Body, BoxError};
+use crate::outbound::{Call, Outgoing};
 
 /// Gives every routed request a backend.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,25 +31,22 @@ pub(crate) struct Split<S> {
     inner: S,
 }
 
-impl<S> Service<Request<Body>> for Split<S>
+impl<S> Service<Box<Outgoing>> for Split<S>
 where
-    S: Service<Request<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Error = BoxError>,
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<S::Future, Ready<Result<S::Response, BoxError>>>;
+    type Future = Gated<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Some(call) = request.extensions_mut().get_mut::<Call>() else {
-            return Either::Right(ready(Err(NotRouted.into())));
-        };
-        match choose(call, Draw(fastrand::u64(..))) {
-            Ok(()) => Either::Left(self.inner.call(request)),
-            Err(error) => Either::Right(ready(Err(error.into()))),
+    fn call(&mut self, mut outgoing: Box<Outgoing>) -> Self::Future {
+        match choose(&mut outgoing.call, Draw(fastrand::u64(..))) {
+            Ok(()) => Gated::passed(self.inner.call(outgoing)),
+            Err(error) => Gated::refused(error),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request};
+use mesh_policy::timeout::Timeouts;
 use mesh_policy::{deadline, duration};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
@@ -17,12 +18,11 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::deadline::Late;
+use super::inbound_context::GRPC_TIMEOUT;
 use crate::answer::{Cause, Caused};
 use crate::context::{self, Context as Inherited};
-use crate::outbound::Call;
+use crate::outbound::Outgoing;
 use crate::{Body, BoxError};
-
-const GRPC_TIMEOUT: &str = "grpc-timeout";
 
 /// Limits the time from the call to the response headers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,6 +56,63 @@ pub struct Timeout<S> {
     limit: Option<Duration>,
 }
 
+impl<S> Timeout<S> {
+    /// What a call that says so in its headers, and is ruled so, may take from `now` on.
+    fn allowance(&self, headers: &HeaderMap, ruled: Timeouts, now: Instant) -> Allowance {
+        let said = said_in(headers);
+        let own = [
+            (ruled.request.or(self.limit), Limit::Request),
+            (ruled.stream, Limit::Stream),
+            (said, Limit::Grpc),
+        ];
+        let own = own.into_iter().filter_map(|(limit, of)| Some((limit?, of)));
+        // A gRPC deadline is that of the whole call (gRPC over HTTP/2, "Call-Definition").
+        let whole = [(ruled.stream, Limit::Stream), (said, Limit::Grpc)];
+        let whole = whole.into_iter().filter_map(|(limit, of)| {
+            let at = now.checked_add(limit?)?;
+            Some((at, of))
+        });
+        Allowance {
+            now,
+            own: own.min_by_key(|(limit, _)| *limit),
+            lifetime: whole.min_by_key(|(at, _)| *at),
+        }
+    }
+}
+
+/// What a call may take.
+struct Allowance {
+    now: Instant,
+    /// To its headers.
+    own: Option<(Duration, Limit)>,
+    /// To its end.
+    lifetime: Option<(Instant, Limit)>,
+}
+
+impl Allowance {
+    /// Until when anybody waits for the headers.
+    fn until(&self, inherited: Option<Instant>) -> Option<Instant> {
+        let own = self.own.map(|(limit, _)| limit);
+        let inherited = inherited.map(Instant::into_std);
+        deadline::cap(own, inherited, self.now.into_std()).map(Instant::from_std)
+    }
+
+    /// A response that is waited for `until` then; `None` if it is late already.
+    fn wait<F>(&self, until: Option<Instant>, send: impl FnOnce() -> F) -> TimeoutFuture<F> {
+        let late = until.is_some_and(|until| until <= self.now);
+        let after = until.map_or(Duration::ZERO, |until| until - self.now);
+        let of = match self.own {
+            Some((limit, of)) if limit <= after => of,
+            _ => Limit::Inherited,
+        };
+        TimeoutFuture {
+            response: (!late).then(send),
+            sleep: until.map(tokio::time::sleep_until),
+            passed: TimedOut::new(of, after),
+        }
+    }
+}
+
 impl<S> Service<Request<Body>> for Timeout<S>
 where
     S: Service<Request<Body>, Error = BoxError>,
@@ -68,49 +125,38 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let now = Instant::now();
-        let said = said_in(request.headers());
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let allowance = self.allowance(request.headers(), Timeouts::default(), Instant::now());
         let inherited = match request.extensions().get::<Inherited>() {
             Some(context) => context.deadline,
             None => context::with(|context| context.deadline),
         };
-        let call = request.extensions_mut().get_mut::<Call>();
-        let rule = call.as_ref().and_then(|call| call.rule());
-        let ruled = rule.map(|rule| rule.timeouts).unwrap_or_default();
-        let own = [
-            (ruled.request.or(self.limit), Limit::Request),
-            (ruled.stream, Limit::Stream),
-            (said, Limit::Grpc),
-        ];
-        let own = own.into_iter().filter_map(|(limit, of)| Some((limit?, of)));
-        let own = own.min_by_key(|(limit, _)| *limit);
-        let until = deadline::cap(
-            own.map(|(limit, _)| limit),
-            inherited.map(Instant::into_std),
-            now.into_std(),
-        );
-        let until = until.map(Instant::from_std);
-        if let Some(call) = call {
-            // A gRPC deadline is that of the whole call (gRPC over HTTP/2, "Call-Definition").
-            let whole = [(ruled.stream, Limit::Stream), (said, Limit::Grpc)];
-            let whole = whole.into_iter().filter_map(|(limit, of)| {
-                let at = now.checked_add(limit?)?;
-                Some((at, of))
-            });
-            call.set_lifetime(now, until, whole.min_by_key(|(at, _)| *at));
-        }
-        let late = until.is_some_and(|until| until <= now);
-        let after = until.map_or(Duration::ZERO, |until| until - now);
-        let of = match own {
-            Some((limit, of)) if limit <= after => of,
-            _ => Limit::Inherited,
-        };
-        TimeoutFuture {
-            response: (!late).then(|| self.inner.call(request)),
-            sleep: until.map(tokio::time::sleep_until),
-            passed: TimedOut::new(of, after),
-        }
+        let until = allowance.until(inherited);
+        allowance.wait(until, || self.inner.call(request))
+    }
+}
+
+/// Inside the stack, where the request's rule says what it may take.
+impl<S> Service<Box<Outgoing>> for Timeout<S>
+where
+    S: Service<Box<Outgoing>, Error = BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = TimeoutFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut outgoing: Box<Outgoing>) -> Self::Future {
+        let Outgoing { request, call } = &mut *outgoing;
+        let ruled = call.rule().map(|rule| rule.timeouts).unwrap_or_default();
+        let allowance = self.allowance(request.headers(), ruled, call.begun());
+        let inherited = request.extensions().get::<Inherited>();
+        let until = allowance.until(inherited.and_then(|context| context.deadline));
+        call.set_lifetime(until, allowance.lifetime);
+        allowance.wait(until, || self.inner.call(outgoing))
     }
 }
 

@@ -19,7 +19,8 @@ use crate::telemetry::{Route, RouteMetrics};
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     routed: Arc<Routed>,
-    begun: Option<Instant>,
+    begun: Instant,
+    tried_at: Instant,
     deadline: Option<Instant>,
     lifetime: Option<(Instant, Limit)>,
     backend: Option<Arc<Backend>>,
@@ -45,8 +46,9 @@ struct Routed {
 }
 
 impl Call {
-    /// A request that rule `rule` of `port` governs.
+    /// A request that rule `rule` of `port` governs, made now.
     pub(crate) fn new(port: Arc<Port>, rule: usize, budget: Arc<Budget>) -> Self {
+        let now = Instant::now();
         let routed = Routed {
             port,
             rule,
@@ -58,7 +60,8 @@ impl Call {
         };
         Self {
             routed: Arc::new(routed),
-            begun: None,
+            begun: now,
+            tried_at: now,
             deadline: None,
             lifetime: None,
             backend: None,
@@ -182,9 +185,19 @@ impl Call {
         self.is_last = true;
     }
 
-    /// When the call was made, as far as it was noted.
-    pub(crate) fn begun(&self) -> Instant {
-        self.begun.unwrap_or_else(Instant::now)
+    /// When the call was made.
+    pub(crate) const fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// When this try began; the first began with the call.
+    pub(crate) const fn tried_at(&self) -> Instant {
+        self.tried_at
+    }
+
+    /// This try begins now.
+    pub(crate) fn begin_try(&mut self) {
+        self.tried_at = Instant::now();
     }
 
     /// Until when somebody waits for the response headers.
@@ -197,14 +210,12 @@ impl Call {
         self.lifetime
     }
 
-    /// Notes when the call began, until when its headers and until when its end is waited for.
+    /// Notes until when the response's headers and until when its end is waited for.
     pub(crate) fn set_lifetime(
         &mut self,
-        begun: Instant,
         deadline: Option<Instant>,
         lifetime: Option<(Instant, Limit)>,
     ) {
-        self.begun = Some(begun);
         self.deadline = deadline;
         self.lifetime = lifetime;
     }

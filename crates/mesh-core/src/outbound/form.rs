@@ -4,24 +4,23 @@
 //! client a `Host` header and the bare path. What an application writes may have
 //! either form.
 
+use std::time::Duration;
+
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
-use mesh_policy::{deadline, duration};
+use mesh_policy::duration;
 use mesh_tls::config::Alpn;
-use tokio::time::Instant;
 
 use crate::Body;
 use crate::answer::{Cause, Caused};
-use crate::layers::inbound_context::TIMEOUT;
+use crate::layers::inbound_context::{GRPC_TIMEOUT, TIMEOUT};
 use crate::plans::Endpoint;
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-
-/// Gives a request its final form; its server learns that we wait until `until`.
+/// Gives a request its final form; its server learns for how long we wait.
 pub(crate) fn shape(
     request: &mut Request<Body>,
-    until: Option<Instant>,
+    wait: Option<Duration>,
     endpoint: &Endpoint,
 ) -> Result<(), Shapeless> {
     let secured = endpoint.facts().identity.is_some();
@@ -29,8 +28,8 @@ pub(crate) fn shape(
         Alpn::Http1 => origin_form(request)?,
         Alpn::Http2 => absolute_form(request, if secured { Scheme::HTTPS } else { Scheme::HTTP })?,
     }
-    if let Some(until) = until {
-        limit(request.headers_mut(), until);
+    if let Some(wait) = wait {
+        limit(request.headers_mut(), wait);
     }
     Ok(())
 }
@@ -71,22 +70,17 @@ fn origin_form(request: &mut Request<Body>) -> Result<(), Shapeless> {
 }
 
 /// Tells the server how long we wait; all else it inherits was set by the context step.
-fn limit(headers: &mut HeaderMap, until: Instant) {
-    let left = deadline::remaining(until.into_std(), Instant::now().into_std());
-    let left = left.unwrap_or_default();
-    insert(
-        headers,
-        HeaderName::from_static(TIMEOUT),
-        duration::format(left),
-    );
-    if headers.contains_key(GRPC_TIMEOUT) {
-        insert(headers, GRPC_TIMEOUT, duration::grpc::format(left));
+fn limit(headers: &mut HeaderMap, wait: Duration) {
+    let grpc = headers.contains_key(GRPC_TIMEOUT);
+    insert(headers, TIMEOUT, &duration::format(wait));
+    if grpc {
+        insert(headers, GRPC_TIMEOUT, &duration::grpc::format(wait));
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     // A duration's letters and digits always make a header value.
-    if let Ok(value) = HeaderValue::try_from(value) {
+    if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
@@ -15,6 +15,9 @@ use super::requests::{Outcome, RequestMetrics};
 use crate::BoxError;
 use crate::answer::{Cause, Protocol};
 
+/// What a body gives when it is asked for a frame.
+type Polled<D, E> = Option<Result<Frame<D>, E>>;
+
 /// A request being watched; counts its outcome once, at the latest when dropped.
 ///
 /// A request whose caller goes away before there is a response has no outcome.
@@ -23,6 +26,8 @@ pub struct Observation {
     metrics: Arc<RequestMetrics>,
     /// Series that count the same.
     also: Option<Arc<RequestMetrics>>,
+    /// Series that count the same, of a request that began earlier: this is its last try.
+    asked: Option<(Arc<RequestMetrics>, Instant)>,
     started: Instant,
     protocol: Protocol,
     /// What is known of the outcome; `None` before the response and after it was counted.
@@ -34,11 +39,21 @@ impl Observation {
     /// Counts a request and begins to watch it.
     #[must_use]
     pub fn start(metrics: Arc<RequestMetrics>, protocol: Protocol) -> Self {
+        Self::start_at(Instant::now(), metrics, protocol)
+    }
+
+    /// Counts a request that began at `started`, and begins to watch it.
+    pub(crate) fn start_at(
+        started: Instant,
+        metrics: Arc<RequestMetrics>,
+        protocol: Protocol,
+    ) -> Self {
         metrics.count_request();
         Self {
             metrics,
             also: None,
-            started: Instant::now(),
+            asked: None,
+            started,
             protocol,
             outcome: None,
             first_data: None,
@@ -64,13 +79,24 @@ impl Observation {
         self.metrics.count_error(cause);
     }
 
-    /// Watches the response to its end.
-    pub fn respond<B: Body>(mut self, response: Response<B>) -> Response<Observed<B>> {
+    /// The head of the response is there.
+    pub(crate) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.outcome = Some(Outcome {
-            status: Some(response.status().as_u16()),
-            grpc_status: self.grpc_status(response.headers()),
+            status: Some(status.as_u16()),
+            grpc_status: self.grpc_status(headers),
             error: "",
         });
+    }
+
+    /// Counts what `asked` watches with the same response, of which this is the last try.
+    pub(crate) fn count_for(&mut self, mut asked: Self) {
+        asked.outcome = None;
+        self.asked = Some((Arc::clone(&asked.metrics), asked.started));
+    }
+
+    /// Watches the response to its end.
+    pub fn respond<B: Body>(mut self, response: Response<B>) -> Response<Observed<B>> {
+        self.answered(response.status(), response.headers());
         response.map(|body| {
             let observation = if body.is_end_stream() {
                 drop(self);
@@ -99,7 +125,24 @@ impl Observation {
         }
     }
 
-    fn see(&mut self, headers: &HeaderMap) {
+    /// Watches what a body gives; `place` is empty once that was its end.
+    pub(crate) fn see<D, E: 'static>(place: &mut Option<Self>, polled: &Polled<D, E>) {
+        let Some(observation) = place else {
+            return;
+        };
+        match polled {
+            Some(Ok(frame)) => match frame.trailers_ref() {
+                Some(trailers) => observation.see_trailers(trailers),
+                None => {
+                    observation.first_data.get_or_insert_with(Instant::now);
+                }
+            },
+            Some(Err(error)) => observation.breaks(why(error)),
+            None => *place = None,
+        }
+    }
+
+    fn see_trailers(&mut self, headers: &HeaderMap) {
         let status = self.grpc_status(headers);
         if let Some(outcome) = &mut self.outcome {
             outcome.grpc_status = status.or(outcome.grpc_status);
@@ -122,6 +165,10 @@ impl Drop for Observation {
             if let Some(also) = &self.also {
                 also.count_outcome(outcome, latency);
             }
+            if let Some((asked, began)) = &self.asked {
+                let latency = outcome.status.map(|_| first - *began);
+                asked.count_outcome(outcome, latency);
+            }
         }
     }
 }
@@ -137,6 +184,14 @@ pin_project! {
 }
 
 impl<B> Observed<B> {
+    /// A body that `observation` watches.
+    pub(crate) const fn watched(body: B, observation: Observation) -> Self {
+        Self {
+            body,
+            observation: Some(observation),
+        }
+    }
+
     /// A body that nobody watches.
     pub(crate) const fn unobserved(body: B) -> Self {
         Self {
@@ -166,19 +221,7 @@ where
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let polled = ready!(this.body.poll_frame(cx));
-        if let Some(observation) = this.observation {
-            match &polled {
-                Some(Ok(frame)) => {
-                    if let Some(trailers) = frame.trailers_ref() {
-                        observation.see(trailers);
-                    } else {
-                        observation.first_data.get_or_insert_with(Instant::now);
-                    }
-                }
-                Some(Err(error)) => observation.breaks(why(error)),
-                None => drop(this.observation.take()),
-            }
-        }
+        Observation::see(this.observation, &polled);
         Poll::Ready(polled)
     }
 

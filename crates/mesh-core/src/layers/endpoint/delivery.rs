@@ -1,12 +1,11 @@
 //! A response body on its way to the caller.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::Empty;
 use hyper::body::Incoming;
 
 use super::pace::Pace;
@@ -28,37 +27,46 @@ pub(super) struct Kept {
 /// Gives the response to the caller, watched to its end.
 pub(super) fn deliver(
     response: Response<Incoming>,
-    observation: Observation,
+    mut observation: Observation,
     kept: Kept,
 ) -> Response<Body> {
+    observation.answered(response.status(), response.headers());
     if response.body().is_end_stream() {
         kept.held.finish();
         // It is at its end already, so nothing needs to follow it.
-        let (head, body) = response.into_parts();
-        let observed = observation.respond(Response::from_parts(head, Empty::<Bytes>::new()));
-        return observed.map(|_| Body::from(body));
+        return response.map(Body::from);
     }
-    let response = response.map(|body| Delivery {
-        body: Some(body),
-        held: Some(kept.held),
-        pace: kept.pace,
-        protocol: kept.protocol,
-        _in_flight: kept.in_flight,
-    });
-    observation.respond(response).map(Body::new)
+    response.map(|body| {
+        Body::from(Delivery {
+            body: Some(body),
+            held: Some(kept.held),
+            pace: kept.pace,
+            protocol: kept.protocol,
+            observation: Some(observation),
+            _in_flight: kept.in_flight,
+        })
+    })
 }
 
 /// A body that keeps its stream, counts as load until its end, and ends in time.
-struct Delivery {
+pub(crate) struct Delivery {
     /// `None` once a limit has passed.
     body: Option<Incoming>,
     held: Option<Held>,
     pace: Option<Box<Pace>>,
     protocol: Protocol,
+    observation: Option<Observation>,
     _in_flight: InFlight,
 }
 
 impl Delivery {
+    /// Counts what `asked` watches as well; it saw the head of this response already.
+    pub(crate) fn count_for(&mut self, asked: Observation) {
+        if let Some(observation) = &mut self.observation {
+            observation.count_for(asked);
+        }
+    }
+
     /// Lets go of the stream; the caller learns why.
     fn end(&mut self, passed: TimedOut) -> Option<Result<Frame<Bytes>, BoxError>> {
         self.body = None;
@@ -80,29 +88,9 @@ impl HttpBody for Delivery {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = &mut *self;
-        let Some(body) = &mut this.body else {
-            return Poll::Ready(None);
-        };
-        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
-            let passed = this.pace.as_mut().map(|pace| pace.poll(cx));
-            return match passed {
-                Some(Poll::Ready(passed)) => Poll::Ready(this.end(passed)),
-                Some(Poll::Pending) | None => Poll::Pending,
-            };
-        };
-        // Whoever asks `is_end_stream` may never poll for the `None`.
-        if frame.is_none() || body.is_end_stream() {
-            if let Some(held) = this.held.take() {
-                held.finish();
-            }
-        } else if let Some(pace) = &this.pace {
-            if let Some(passed) = pace.is_over() {
-                return Poll::Ready(this.end(passed));
-            }
-            pace.received();
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let frame = ready!(self.poll_next(cx));
+        Observation::see(&mut self.observation, &frame);
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -112,5 +100,33 @@ impl HttpBody for Delivery {
     fn size_hint(&self) -> SizeHint {
         let hint = self.body.as_ref().map(HttpBody::size_hint);
         hint.unwrap_or_default()
+    }
+}
+
+impl Delivery {
+    /// The next frame, or the end that a limit makes.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
+            let passed = self.pace.as_mut().map(|pace| pace.poll(cx));
+            return match passed {
+                Some(Poll::Ready(passed)) => Poll::Ready(self.end(passed)),
+                Some(Poll::Pending) | None => Poll::Pending,
+            };
+        };
+        // Whoever asks `is_end_stream` may never poll for the `None`.
+        if frame.is_none() || body.is_end_stream() {
+            if let Some(held) = self.held.take() {
+                held.finish();
+            }
+        } else if let Some(pace) = &self.pace {
+            if let Some(passed) = pace.is_over() {
+                return Poll::Ready(self.end(passed));
+            }
+            pace.received();
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 }

@@ -41,13 +41,16 @@ impl Pace {
         let own = limits.backend_request.and_then(at);
         let own = own.map(|at| (at, Limit::BackendRequest));
         let whole = [own, call.lifetime()].into_iter().flatten();
+        let whole = whole.min_by_key(|(at, _)| *at);
+        let headers = limits.response_headers;
+        let headers = headers.filter(|_| call.may_be_followed()).and_then(at);
+        if whole.is_none() && headers.is_none() && limits.response.or(limits.idle).is_none() {
+            return None;
+        }
         let mut pace = Self {
             begun: now,
-            whole: whole.min_by_key(|(at, _)| *at),
-            headers: limits
-                .response_headers
-                .filter(|_| call.may_be_followed())
-                .and_then(at),
+            whole,
+            headers,
             response: limits.response,
             idle: limits.idle,
             progress: Arc::default(),

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::Response;
 use mesh_policy::retry::{Charge, Decision, Retry as Again, Why};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
@@ -24,7 +24,7 @@ pub(crate) use series::{Announced, Series};
 use tries::Tries;
 pub(crate) use tries::Unsent;
 
-use crate::outbound::Call;
+use crate::outbound::Outgoing;
 use crate::{Body, BoxError};
 
 /// Tries requests again by the rules of their plans.
@@ -64,9 +64,9 @@ pub(crate) struct Retry<S> {
     replay_limit: usize,
 }
 
-impl<S> Service<Request<Body>> for Retry<S>
+impl<S> Service<Box<Outgoing>> for Retry<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError> + Clone,
+    S: Service<Box<Outgoing>, Response = Response<Body>, Error = BoxError> + Clone,
 {
     type Response = Response<Body>;
     type Error = BoxError;
@@ -76,23 +76,15 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut outgoing: Box<Outgoing>) -> Self::Future {
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        // Cloned before it has a backend, so that this costs one count of references.
-        let call = request.extensions().get::<Call>().cloned();
-        let mut tries = None;
-        if let Some(call) = call {
-            call.budget().deposit(call.begun().into_std());
-            let (mut first, kept) = Tries::begin(request, call, self.replay_limit);
-            if let Some(call) = first.extensions_mut().get_mut() {
-                kept.note_last(call);
-            }
-            request = first;
-            tries = Some(kept);
-        }
+        let call = &outgoing.call;
+        call.budget().deposit(call.begun().into_std());
+        let tries = Tries::begin(&mut outgoing, self.replay_limit);
+        tries.note_last(&mut outgoing.call);
         RetryFuture {
-            trying: Some(inner.call(request)),
+            trying: Some(inner.call(outgoing)),
             wait: None,
             again: None,
             inner,
@@ -104,15 +96,15 @@ where
 
 pin_project! {
     /// The future [`Retry`] returns.
-    pub(crate) struct RetryFuture<S: Service<Request<Body>>> {
+    pub(crate) struct RetryFuture<S: Service<Box<Outgoing>>> {
         // `None` between two tries.
         #[pin]
         trying: Option<S::Future>,
         // Before the next try.
         wait: Option<Pin<Box<Sleep>>>,
-        again: Option<Box<Request<Body>>>,
+        again: Option<Box<Outgoing>>,
         inner: S,
-        tries: Option<Tries>,
+        tries: Box<Tries>,
         series: Arc<Series>,
     }
 }
@@ -121,7 +113,7 @@ type Ended = Result<Response<Body>, BoxError>;
 
 impl<S> Future for RetryFuture<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+    S: Service<Box<Outgoing>, Response = Response<Body>, Error = BoxError>,
 {
     type Output = Ended;
 
@@ -131,13 +123,10 @@ where
             if let Some(trying) = this.trying.as_mut().as_pin_mut() {
                 let ended = ready!(trying.poll(cx));
                 this.trying.set(None);
-                let Some(tries) = this.tries else {
-                    return Poll::Ready(ended);
-                };
-                match step(tries, ended, this.series) {
+                match step(this.tries, ended, this.series) {
                     Next::Done(ended) => return Poll::Ready(ended),
-                    Next::Again(again, request) => {
-                        *this.again = Some(Box::new(request));
+                    Next::Again(again, outgoing) => {
+                        *this.again = Some(outgoing);
                         *this.wait = (!again.after.is_zero()).then(|| Box::pin(sleep(again.after)));
                     }
                 }
@@ -146,16 +135,17 @@ where
                 ready!(wait.as_mut().poll(cx));
             }
             ready!(this.inner.poll_ready(cx))?;
-            let request = this.again.take();
-            let request = request.expect("a future is not polled after its end");
-            this.trying.set(Some(this.inner.call(*request)));
+            let outgoing = this.again.take();
+            let mut outgoing = outgoing.expect("a future is not polled after its end");
+            outgoing.call.begin_try();
+            this.trying.set(Some(this.inner.call(outgoing)));
         }
     }
 }
 
 enum Next {
     Done(Ended),
-    Again(Again, Request<Body>),
+    Again(Again, Box<Outgoing>),
 }
 
 /// What follows a try that has ended.
@@ -175,9 +165,9 @@ fn step(tries: &mut Tries, mut ended: Ended, series: &Series) -> Next {
     };
     match paid {
         Decision::Retry(again) => {
-            if let Some(request) = tries.next(again, unsent) {
+            if let Some(outgoing) = tries.next(again, unsent) {
                 series.sent(tries.call());
-                return Next::Again(again, request);
+                return Next::Again(again, outgoing);
             }
             series.stopped(tries.call(), Why::BodyStreaming);
         }

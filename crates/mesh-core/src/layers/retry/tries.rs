@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::layers::endpoint::ConnectionBroke;
 use crate::layers::inbound_context::ATTEMPT;
 use crate::layers::timeout::TimedOut;
-use crate::outbound::Call;
+use crate::outbound::{Call, Outgoing};
 use crate::transport::ConnectFailed;
 use crate::{Body, BoxError};
 
@@ -39,21 +39,21 @@ pub(super) struct Tries {
 }
 
 impl Tries {
-    /// Keeps what another try needs, and gives the request back for the first.
-    pub(super) fn begin(request: Request<Body>, call: Call, limit: usize) -> (Request<Body>, Self) {
-        let (head, body) = request.into_parts();
-        let (body, kept) = Kept::of(body, limit);
-        let inherited = head.extensions.get::<Context>();
-        let tries = Self {
-            method: head.method.clone(),
-            protocol: Protocol::of(&head.headers),
-            uri: head.uri.clone(),
-            headers: head.headers.clone(),
+    /// Keeps what another try needs; `first` is sent as it is now.
+    pub(super) fn begin(first: &mut Outgoing, limit: usize) -> Box<Self> {
+        let Outgoing { request, call } = first;
+        let (body, kept) = Kept::of(std::mem::take(request.body_mut()), limit);
+        *request.body_mut() = body;
+        let inherited = request.extensions().get::<Context>();
+        Box::new(Self {
+            method: request.method().clone(),
+            protocol: Protocol::of(request.headers()),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
             body: kept,
             inherited: inherited.map_or(0, |context| context.attempt),
-            call,
-        };
-        (Request::from_parts(head, body), tries)
+            call: call.clone(),
+        })
     }
 
     /// The request as its steps know it.
@@ -182,7 +182,7 @@ impl Tries {
         &mut self,
         again: Again,
         unsent: Option<Request<Body>>,
-    ) -> Option<Request<Body>> {
+    ) -> Option<Box<Outgoing>> {
         // A request that came back has the form of its endpoint, and its backend's headers.
         let body = match unsent {
             Some(request) => request.into_body(),
@@ -198,8 +198,7 @@ impl Tries {
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
         let mut call = self.call.clone();
         self.note_last(&mut call);
-        request.extensions_mut().insert(call);
-        Some(request)
+        Some(Outgoing::new(request, call))
     }
 }
 
