@@ -74,12 +74,8 @@ impl PeakEwma {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "latencies are far below 2^52 ns"
-)]
 fn nanos(duration: Duration) -> f64 {
-    duration.as_nanos() as f64
+    duration.as_secs_f64() * 1e9
 }
 
 /// Two different indices below `len`, every pair as likely; both 0 for one; `None` for none.

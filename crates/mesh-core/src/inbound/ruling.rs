@@ -335,6 +335,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         // Without the peer step before it there is none, and authorization refuses.
         if let Some(peer) = request.extensions_mut().get_mut::<Peer>() {

@@ -82,6 +82,7 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
         let known = peer.is_some_and(|peer| peer.identity().is_some());
@@ -119,6 +120,7 @@ where
 {
     type Output = Result<Response<Body>, StreamRefused>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let error = match ready!(this.response.poll(cx)) {

@@ -80,6 +80,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.check(&request) {
             Ok(()) => Gated::passed(self.inner.call(request)),

@@ -98,6 +98,9 @@ fn pick(endpoints: &[Arc<Endpoint>], draw: Draw, now: Instant) -> Option<&Arc<En
     let Some((a, b)) = two_of(draw, endpoints.len()) else {
         return endpoints.first();
     };
+    if a == b {
+        return endpoints.get(a);
+    }
     let (a, b) = (&endpoints[a], &endpoints[b]);
     match (a.is_passed_over(now), b.is_passed_over(now)) {
         (false, true) => Some(a),

@@ -68,6 +68,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
         let ruling = peer.and_then(Peer::ruling);
@@ -123,6 +124,7 @@ where
 {
     type Output = Result<Response<Body>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.response.poll(cx));

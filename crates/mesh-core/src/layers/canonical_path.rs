@@ -47,6 +47,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         match rewrite(&mut request) {
             Ok(()) => Gated::passed(self.inner.call(request)),

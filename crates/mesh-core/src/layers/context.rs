@@ -48,7 +48,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        strip(request.headers_mut(), &[]);
+        strip(request.headers_mut());
         let own = request.extensions().get::<Context>().cloned();
         let context = own.unwrap_or_else(context::current);
         if !context.is_empty() {

@@ -45,6 +45,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline = context::with(|context| context.deadline);
         let late = deadline.is_some_and(|deadline| {

@@ -6,6 +6,8 @@
 mod delivery;
 mod pace;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -59,16 +61,17 @@ impl Service<Box<Outgoing>> for Endpoint {
     }
 }
 
-async fn send(outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
-    let Outgoing { mut request, call } = *outgoing;
+/// The future of every request that is under way: what is kept across its waits is kept once.
+async fn send(mut outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
+    let Outgoing { request, call } = &mut *outgoing;
     let (backend, in_flight) = call.chosen().ok_or(NotRouted)?;
     let endpoint = in_flight.endpoint();
     let now = call.tried_at();
-    let mut pace = Pace::start(&call, now).map(Box::new);
+    let mut pace = Pace::start(call, now).map(Box::new);
     let own = pace.as_ref().and_then(|pace| pace.headers_by());
     let until = [own, call.deadline()].into_iter().flatten().min();
-    form::shape(&mut request, until.map(|until| until - now), endpoint)?;
-    let protocol = Protocol::of(request.headers());
+    form::shape(request, until.map(|until| until - now), endpoint)?;
+    let protocol = call.protocol();
     let metrics = endpoint.metrics(&call.port().address, backend.port());
     let mut observation = Observation::start_at(now, metrics, protocol);
     if let Some(route) = call.route_metrics() {
@@ -80,14 +83,16 @@ async fn send(outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
         deadline: call.deadline(),
         observation: Some(observation),
     };
-    let exchanged = match &mut pace {
-        None => exchange(endpoint, request).await,
-        Some(pace) => {
-            let request = pace.watch(request);
-            pace.allow(exchange(endpoint, request)).await
-        }
-    };
-    match exchanged {
+    if let Some(pace) = &pace {
+        pace.watch(request.body_mut());
+    }
+    let mut exchange = pin!(exchange(endpoint, request));
+    // What is done at the moment at which a limit passes counts.
+    let exchanged = poll_fn(|cx| match (exchange.as_mut().poll(cx), &mut pace) {
+        (Poll::Pending, Some(pace)) => pace.poll(cx).map(|passed| Err(passed.into())),
+        (polled, _) => polled,
+    });
+    match exchanged.await {
         Ok((response, held)) => {
             call.carried();
             if let Some(pace) = &mut pace {
@@ -112,25 +117,26 @@ async fn send(outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
 
 /// Sends the request on a connection that takes it.
 async fn exchange(
-    endpoint: &Arc<Place>,
-    mut request: Request<Body>,
+    endpoint: &Place,
+    request: &mut Request<Body>,
 ) -> Result<(Response<Incoming>, Held), BoxError> {
     let mut unsent = 0;
     loop {
         let lease = match endpoint.pool().ready() {
             Some(lease) => lease,
-            None => match endpoint.pool().lease().await {
+            // In a box: it is rare, and every request would be as large as it is.
+            None => match Box::pin(endpoint.pool().lease()).await {
                 Ok(lease) => lease,
-                Err(error) => return Err(Unsent::new(request, error).into()),
+                Err(error) => return Err(Unsent::new(std::mem::take(request), error).into()),
             },
         };
-        let mut failed = match lease.send(request).await {
+        let mut failed = match lease.send(std::mem::take(request)).await {
             Ok(answered) => return Ok(answered),
             Err(failed) => failed,
         };
         unsent += 1;
         match failed.take_message() {
-            Some(back) if unsent < MAX_UNSENT => request = back,
+            Some(back) if unsent < MAX_UNSENT => *request = back,
             back => {
                 let address = endpoint.facts().address;
                 let source = failed.into_error();

@@ -72,6 +72,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
         let believed = peer.is_some_and(|peer| peer.identity().is_some());
@@ -81,16 +82,16 @@ where
             Context::default()
         };
         // The peer step has set these two, if there is one.
-        let ours: &[_] = if believed {
-            &[CLIENT_ID, LINKERD_CLIENT_ID]
-        } else {
-            &[]
-        };
-        strip(request.headers_mut(), ours);
+        let client_id = peer.and_then(Peer::client_id).cloned();
+        let headers = request.headers_mut();
+        strip(headers);
+        if let Some(id) = client_id {
+            headers.insert(CLIENT_ID, id.clone());
+            headers.insert(LINKERD_CLIENT_ID, id);
+        }
         let inner = &mut self.inner;
         let call = context::enter(context.clone(), || inner.call(request));
         InboundContextFuture {
-            body_context: (!context.is_empty()).then(|| context.clone()),
             response: context::scope(context, call),
         }
     }
@@ -171,7 +172,6 @@ pin_project! {
     pub struct InboundContextFuture<F> {
         #[pin]
         response: TaskLocalFuture<Context, F>,
-        body_context: Option<Context>,
     }
 }
 
@@ -188,10 +188,11 @@ where
 {
     type Output = Result<Response<Scoped<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        this.response.poll(cx).map_ok(|response| {
-            let context = this.body_context.take();
+        let mut future = self.project().response;
+        future.as_mut().poll(cx).map_ok(|response| {
+            let context = future.take_value().filter(|context| !context.is_empty());
             response.map(|body| Scoped { body, context })
         })
     }

@@ -66,6 +66,7 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let peer = request.extensions().get::<Peer>();
         let ruling = peer.and_then(Peer::ruling);
@@ -97,6 +98,7 @@ where
 {
     type Output = Result<Response<Observed<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let result = ready!(this.response.poll(cx));

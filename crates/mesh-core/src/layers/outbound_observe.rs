@@ -13,7 +13,6 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::retry::Series;
-use crate::answer::Protocol;
 use crate::outbound::Outgoing;
 use crate::telemetry::Observation;
 use crate::telemetry::errors::ended_by;
@@ -61,13 +60,12 @@ where
     }
 
     fn call(&mut self, outgoing: Box<Outgoing>) -> Self::Future {
-        let Outgoing { request, call } = &*outgoing;
-        let protocol = Protocol::of(request.headers());
+        let call = &outgoing.call;
         let route = call.register_route(&self.series);
         OutboundObserveFuture {
             observation: route.map(|route| {
                 let series = Arc::clone(&route.asked);
-                Observation::start_at(call.begun(), series, protocol)
+                Observation::start_at(call.begun(), series, call.protocol())
             }),
             response: self.inner.call(outgoing),
         }

@@ -62,6 +62,7 @@ where
         polled.unwrap_or_else(|payload| Poll::Ready(Err(caught(&*payload, &self.panics).into())))
     }
 
+    #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
         // A service is cloned for each request and dropped after it, so nothing that the panic
         // left half done is seen again, unless the application shares it.
@@ -95,6 +96,7 @@ where
 {
     type Output = Result<Response<Body>, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(panicked) = this.panicked.take() {

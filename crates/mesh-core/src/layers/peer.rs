@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::inbound_context::{ATTEMPT, CRITICALITY, TIMEOUT};
 use crate::peer::Peer;
 
 /// The peer's identity, for applications that read headers.
@@ -28,18 +29,33 @@ fn is_reserved(name: &str) -> bool {
         && (PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == FORWARDED_CLIENT_CERT)
 }
 
-/// Removes every header that only a mesh may set, but for those that `keep` names, and
-/// takes their names out of `Connection`.
-pub(crate) fn strip(headers: &mut HeaderMap, keep: &[HeaderName]) {
-    loop {
-        let mut names = headers.keys();
-        let found = names.find(|name| is_reserved(name.as_str()) && !keep.contains(name));
-        let Some(name) = found.cloned() else { break };
-        headers.remove(name);
-    }
-    if headers.contains_key(CONNECTION) {
+/// Whether this header says who a client is. `name` is in lower case.
+fn names_client(name: &str) -> bool {
+    is_reserved(name)
+        && (name == CLIENT_ID || name == LINKERD_CLIENT_ID || name == FORWARDED_CLIENT_CERT)
+}
+
+/// Removes every header that only a mesh may set, and takes their names out of `Connection`.
+pub(crate) fn strip(headers: &mut HeaderMap) {
+    remove_all(headers, is_reserved);
+    // Most requests have a few headers: a look at each costs less than a look into the map.
+    if headers.keys().any(|name| *name == CONNECTION) {
         strip_connection(headers);
     }
+}
+
+/// Removes the headers of such names.
+fn remove_all(headers: &mut HeaderMap, such: impl Fn(&str) -> bool) {
+    while let Some(name) = headers.keys().find(|name| such(name.as_str())) {
+        let name = ours(name).unwrap_or_else(|| name.clone());
+        headers.remove(name);
+    }
+}
+
+/// A name that callers of the mesh send, without the allocation that a copy of `name` takes.
+fn ours(name: &HeaderName) -> Option<HeaderName> {
+    const OURS: [HeaderName; 3] = [TIMEOUT, ATTEMPT, CRITICALITY];
+    OURS.into_iter().find(|ours| ours == name)
 }
 
 fn strip_connection(headers: &mut HeaderMap) {
@@ -112,21 +128,9 @@ where
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, mut request: Request<B>) -> S::Future {
-        let headers = request.headers_mut();
-        if headers.keys().any(|name| name == FORWARDED_CLIENT_CERT) {
-            headers.remove(FORWARDED_CLIENT_CERT);
-        }
-        match self.peer.client_id() {
-            Some(id) => {
-                headers.insert(CLIENT_ID, id.clone());
-                headers.insert(LINKERD_CLIENT_ID, id.clone());
-            }
-            None => {
-                headers.remove(CLIENT_ID);
-                headers.remove(LINKERD_CLIENT_ID);
-            }
-        }
+        remove_all(request.headers_mut(), names_client);
         request.extensions_mut().insert(self.peer.clone());
         self.inner.call(request)
     }
@@ -173,10 +177,10 @@ mod tests {
         let headers = request.headers_mut();
         headers.insert("x-mesh-anything", HeaderValue::from_static("1"));
         headers.insert("l5d-dst-override", HeaderValue::from_static("1"));
-        strip(headers, &[LINKERD_CLIENT_ID]);
+        strip(headers);
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["l5d-client-id", "x-other"]);
+        assert_eq!(names, ["x-other"]);
     }
 
     #[test]
@@ -187,11 +191,11 @@ mod tests {
             HeaderValue::from_static("keep-alive, X-Mesh-Client-Id"),
         );
         headers.append(CONNECTION, HeaderValue::from_static("l5d-client-id,close"));
-        strip(&mut headers, &[]);
+        strip(&mut headers);
         assert_eq!(headers[CONNECTION], "keep-alive, close");
         assert_eq!(headers.get_all(CONNECTION).iter().count(), 1);
         headers.insert(CONNECTION, HeaderValue::from_static("x-mesh-client-id"));
-        strip(&mut headers, &[]);
+        strip(&mut headers);
         assert!(headers.is_empty());
     }
 }

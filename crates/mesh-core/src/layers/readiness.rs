@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use http::Request;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -45,11 +45,13 @@ where
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline = context::with(|context| context.deadline);
         ReadinessFuture {
             waiting: Some((self.inner.clone(), request)),
-            deadline: deadline.map(sleep_until),
+            deadline,
+            late: None,
             response: None,
         }
     }
@@ -61,8 +63,9 @@ pin_project! {
     pub struct ReadinessFuture<S, F> {
         // Taken once the service is ready.
         waiting: Option<(S, Request<Body>)>,
-        #[pin]
-        deadline: Option<Sleep>,
+        deadline: Option<Instant>,
+        // Made once the service is not ready: mostly it is.
+        late: Option<Pin<Box<Sleep>>>,
         #[pin]
         response: Option<F>,
     }
@@ -74,13 +77,19 @@ where
 {
     type Output = Result<S::Response, BoxError>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some((service, _)) = this.waiting
             && service.poll_ready(cx)?.is_pending()
         {
-            let deadline = this.deadline.as_pin_mut();
-            ready!(deadline.map_or(Poll::Pending, |deadline| deadline.poll(cx)));
+            let Some(deadline) = *this.deadline else {
+                return Poll::Pending;
+            };
+            let late = this
+                .late
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(late.as_mut().poll(cx));
             return Poll::Ready(Err(Late.into()));
         }
         if let Some((mut service, request)) = this.waiting.take() {

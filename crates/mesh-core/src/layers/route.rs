@@ -19,7 +19,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::timeout::{Limit, TimedOut};
-use crate::answer::{Cause, Caused};
+use crate::answer::{Cause, Caused, Protocol};
 use crate::context::Context as Inherited;
 use crate::outbound::{Call, Outgoing};
 pub use crate::plans::NotInMesh;
@@ -162,7 +162,8 @@ fn decide(
             port: port.address.clone(),
         })?;
     let budget = entry.budget(service.budget());
-    let call = Call::new(Arc::clone(port), found.rule, budget);
+    let protocol = Protocol::of(request.headers());
+    let call = Call::new(Arc::clone(port), found.rule, budget, protocol);
     Ok(match request.extensions().get() {
         Some(trace) => call.traced(trace),
         None => call,

@@ -10,6 +10,7 @@ use mesh_policy::route::Rule;
 use tokio::time::Instant;
 
 use super::{DecidedRule, Trace};
+use crate::answer::Protocol;
 use crate::layers::retry::Series;
 use crate::layers::timeout::Limit;
 use crate::plans::{Backend, InFlight, Port, Routes};
@@ -21,6 +22,7 @@ pub(crate) struct Call {
     routed: Arc<Routed>,
     begun: Instant,
     tried_at: Instant,
+    protocol: Protocol,
     deadline: Option<Instant>,
     lifetime: Option<(Instant, Limit)>,
     backend: Option<Arc<Backend>>,
@@ -47,7 +49,12 @@ struct Routed {
 
 impl Call {
     /// A request that rule `rule` of `port` governs, made now.
-    pub(crate) fn new(port: Arc<Port>, rule: usize, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(
+        port: Arc<Port>,
+        rule: usize,
+        budget: Arc<Budget>,
+        protocol: Protocol,
+    ) -> Self {
         let now = Instant::now();
         let routed = Routed {
             port,
@@ -62,6 +69,7 @@ impl Call {
             routed: Arc::new(routed),
             begun: now,
             tried_at: now,
+            protocol,
             deadline: None,
             lifetime: None,
             backend: None,
@@ -183,6 +191,11 @@ impl Call {
     /// No other try can follow this one.
     pub(crate) fn set_last(&mut self) {
         self.is_last = true;
+    }
+
+    /// What kind of call it is.
+    pub(crate) const fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
     /// When the call was made.

@@ -24,12 +24,12 @@ pub(crate) fn shape(
     endpoint: &Endpoint,
 ) -> Result<(), Shapeless> {
     let secured = endpoint.facts().identity.is_some();
+    if let Some(wait) = wait {
+        limit(request.headers_mut(), wait);
+    }
     match endpoint.pool().version() {
         Alpn::Http1 => origin_form(request)?,
         Alpn::Http2 => absolute_form(request, if secured { Scheme::HTTPS } else { Scheme::HTTP })?,
-    }
-    if let Some(wait) = wait {
-        limit(request.headers_mut(), wait);
     }
     Ok(())
 }

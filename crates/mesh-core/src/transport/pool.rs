@@ -124,8 +124,22 @@ impl Pool {
     }
 
     /// A connection that takes a request now, if there is one.
-    pub(crate) fn ready(&self) -> Option<Lease> {
-        self.shared.load().iter().find_map(|shared| shared.lease())
+    pub(crate) fn ready(self: &Arc<Self>) -> Option<Lease> {
+        match self.version() {
+            Alpn::Http1 => self.free(),
+            Alpn::Http2 => self.shared.load().iter().find_map(|shared| shared.lease()),
+        }
+    }
+
+    /// The HTTP/1.1 connection that became free last, if it takes a request at once.
+    fn free(self: &Arc<Self>) -> Option<Lease> {
+        let sender = {
+            let mut state = self.state();
+            let last = state.idle.pop_if(|idle| idle.sender.is_ready())?;
+            last.sender
+        };
+        let home = Arc::clone(self);
+        Some(Lease::Http1 { sender, home })
     }
 
     /// A connection that takes a request: one of those open, or a new one.

@@ -72,6 +72,7 @@ where
             ended
         }
         Http::Two => {
+            let service = Boxed(service);
             let connection = http2_builder(&limits).serve_connection(io, service);
             drive(connection, &activity, |connection| {
                 connection.graceful_shutdown();
@@ -147,6 +148,24 @@ where
             in_flight: Some(in_flight),
             response: self.stack.clone().call(request),
         }
+    }
+}
+
+/// The same for HTTP/2, where hyper gives each request a task of its own: it is moved into that task
+/// in several steps, and a task larger than a kilobyte is slow to allocate.
+#[derive(Clone)]
+struct Boxed<S>(Dispatch<S>);
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Boxed<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+{
+    type Response = Response<Tracked<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<DispatchFuture<S::Future>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(self.0.call(request))
     }
 }
 

@@ -38,7 +38,7 @@ impl Body for Upload {
         match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    strip(trailers, &[]);
+                    strip(trailers);
                 }
                 if self.body.is_end_stream() {
                     self.in_flight = None;

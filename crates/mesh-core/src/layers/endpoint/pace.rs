@@ -11,7 +11,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -68,21 +67,19 @@ impl Pace {
     }
 
     /// Watches what is sent, if a limit depends on it.
-    pub(super) fn watch(&self, request: Request<Body>) -> Request<Body> {
+    pub(super) fn watch(&self, body: &mut Body) {
         if self.response.is_none() && self.idle.is_none() {
-            return request;
+            return;
         }
-        if request.body().is_end_stream() {
+        if body.is_end_stream() {
             self.progress.sent.note(self.begun.elapsed());
-            return request;
+            return;
         }
-        request.map(|body| {
-            Body::new(Upward {
-                body,
-                begun: self.begun,
-                progress: Arc::clone(&self.progress),
-            })
-        })
+        *body = Body::new(Upward {
+            body: std::mem::take(body),
+            begun: self.begun,
+            progress: Arc::clone(&self.progress),
+        });
     }
 
     /// The response headers are there.
@@ -113,19 +110,6 @@ impl Pace {
                 None => return Poll::Pending,
             }
         }
-    }
-
-    /// Works until a limit passes. What is done at that moment counts.
-    pub(super) async fn allow<T>(
-        &mut self,
-        work: impl Future<Output = Result<T, BoxError>>,
-    ) -> Result<T, BoxError> {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(done),
-            Poll::Pending => self.poll(cx).map(|passed| Err(passed.into())),
-        })
-        .await
     }
 
     fn passed(&self, at: Instant, limit: Limit) -> TimedOut {

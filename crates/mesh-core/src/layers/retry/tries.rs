@@ -47,7 +47,7 @@ impl Tries {
         let inherited = request.extensions().get::<Context>();
         Box::new(Self {
             method: request.method().clone(),
-            protocol: Protocol::of(request.headers()),
+            protocol: call.protocol(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
             body: kept,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -32,18 +33,19 @@ impl Lease {
     ///
     /// [`TrySendError`] carries the request if not a byte of it was sent: it may
     /// then go out on another connection.
-    pub(crate) async fn send(
+    pub(crate) fn send(
         self,
         request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Held), TrySendError<Request<Body>>> {
+    ) -> impl Future<Output = Result<(Response<Incoming>, Held), TrySendError<Request<Body>>>> {
+        // Handed over at once: a request that waited in the future would make it larger.
         match self {
             Self::Http2 { mut sender, slot } => {
-                let response = sender.try_send_request(request).await?;
-                Ok((response, Held::Http2(slot)))
+                let response = sender.try_send_request(request);
+                Either::Left(async { Ok((response.await?, Held::Http2(slot))) })
             }
             Self::Http1 { mut sender, home } => {
-                let response = sender.try_send_request(request).await?;
-                Ok((response, Held::Http1 { sender, home }))
+                let response = sender.try_send_request(request);
+                Either::Right(async { Ok((response.await?, Held::Http1 { sender, home })) })
             }
         }
     }
