@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, body::Body};
+use http::uri::{Authority, Uri};
 use http::{HeaderMap, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -80,25 +81,28 @@ fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-/// Whether a request was meant for this port, and not for a name that a web page made up for
-/// it: an address or `localhost` cannot be rebound.
-fn is_own_host(headers: &HeaderMap) -> bool {
+/// Whether every name that the request gives its target is one that cannot be rebound: a web
+/// page can make any name of its own point here, but no address and not `localhost`.
+fn is_for_us(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(header::HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return false;
     };
-    let Ok(host) = host.to_str() else {
+    let Ok(host) = Authority::try_from(host.as_bytes()) else {
         return false;
     };
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+    is_own(host.host()) && uri.authority().is_none_or(|named| is_own(named.host()))
+}
+
+fn is_own(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    host.eq_ignore_ascii_case("localhost") || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
 }
 
 async fn check_host(request: Request<Body>, next: Next) -> Response {
-    if is_own_host(request.headers()) {
+    if is_for_us(request.uri(), request.headers()) {
         return next.run(request).await;
     }
     let text = "the admin port answers to addresses and localhost alone\n";
@@ -132,7 +136,7 @@ mod tests {
         let own = |host: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, host.parse().unwrap());
-            is_own_host(&headers)
+            is_for_us(&Uri::from_static("/live"), &headers)
         };
         for host in [
             "127.0.0.1:7801",
@@ -148,9 +152,10 @@ mod tests {
             "localhost.evil.example",
             "",
             "127.0.0.1.evil.example",
+            "127.0.0.1:1@evil.example",
         ] {
             assert!(!own(host), "{host}");
         }
-        assert!(!is_own_host(&HeaderMap::new()));
+        assert!(!is_for_us(&Uri::from_static("/live"), &HeaderMap::new()));
     }
 }

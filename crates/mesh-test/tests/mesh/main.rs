@@ -1,5 +1,6 @@
 //! Promises of the whole mesh: real sockets, a real CA, discovery over its own protocol.
 
+mod admin;
 mod authorization;
 mod clock;
 mod discovery;
