@@ -37,7 +37,9 @@ async fn is_missing() -> bool {
 fn leaks(trace: &str) -> BTreeSet<&str> {
     let leaks = |line: &&str| {
         // `PID call(arguments) = result`.
-        let call = line.split_once(' ').map_or("", |(_, call)| call.trim_start());
+        let call = line
+            .split_once(' ')
+            .map_or("", |(_, call)| call.trim_start());
         let (call, arguments) = call.split_once('(').unwrap_or((call, ""));
         // What was written may hold anything, also what looks like the path of a file.
         let target = arguments.trim_start_matches(|digit: char| digit.is_ascii_digit());
