@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ use tower::ServiceExt;
 
 use crate::caller::Caller;
 use crate::metrics::Metrics;
+use crate::targets::ConnectedFrom;
 
 /// How often the other end of an HTTP/2 connection is asked whether it lives.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -129,7 +131,7 @@ async fn connection(listener: &Listener, handshakes: &Semaphore, stream: TcpStre
     match timeout(listener.limits.handshake_timeout, handshake).await {
         Ok(Ok((stream, facts))) => {
             listener.metrics.connections.increment(1);
-            serve(listener, TokioIo::new(stream), &facts).await;
+            serve(listener, TokioIo::new(stream), (&facts, peer)).await;
             listener.metrics.connections.decrement(1);
         }
         Ok(Err(HandshakeRefused::Io(error))) => {
@@ -173,11 +175,18 @@ fn lifetime(facts: &TlsFacts, now: SystemTime) -> Duration {
     }
 }
 
-async fn serve(listener: &Listener, stream: TokioIo<TlsStream<TcpStream>>, facts: &TlsFacts) {
+async fn serve(
+    listener: &Listener,
+    stream: TokioIo<TlsStream<TcpStream>>,
+    (facts, peer): (&TlsFacts, Option<SocketAddr>),
+) {
     let caller = Caller::new(facts.peer.clone(), &listener.domain);
     let router = &listener.router;
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectedFrom(peer.ip()));
+        }
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request).await) }
     });

@@ -1,7 +1,7 @@
 //! Where Prometheus finds the processes: `GET /v1/prometheus-targets`, its HTTP service discovery.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::State;
 use axum::routing::get;
@@ -37,6 +37,22 @@ impl Target {
     }
 }
 
+/// Where the connection of a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectedFrom(pub(crate) IpAddr);
+
+impl ConnectedFrom {
+    /// Whether `admin` is on the machine at the other end: else a workload could have Prometheus
+    /// ask whatever it can reach, in its own name. Loopback is ours alone.
+    pub(crate) fn may_announce(self, admin: &str) -> bool {
+        let Ok(admin) = admin.parse::<SocketAddr>() else {
+            return false;
+        };
+        let (from, admin) = (self.0.to_canonical(), admin.ip().to_canonical());
+        from == admin || (from.is_loopback() && admin.is_loopback())
+    }
+}
+
 async fn for_admins(
     State(shared): State<Shared>,
     caller: Caller,
@@ -53,6 +69,24 @@ pub(crate) async fn for_anyone(State(shared): State<Shared>) -> Json<Vec<Target>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_announces_no_machine_but_its_own() {
+        let from =
+            |from: &str, admin: &str| ConnectedFrom(from.parse().unwrap()).may_announce(admin);
+        assert!(from("10.0.0.7", "10.0.0.7:9000"));
+        assert!(from("::ffff:10.0.0.7", "10.0.0.7:9000"));
+        assert!(from("127.0.0.1", "[::1]:9000"));
+        for (peer, admin) in [
+            ("10.0.0.7", "10.0.0.8:9000"),
+            ("10.0.0.7", "169.254.169.254:80"),
+            ("10.0.0.7", "127.0.0.1:9000"),
+            ("127.0.0.1", "10.0.0.8:9000"),
+            ("10.0.0.7", "metadata.internal:80"),
+        ] {
+            assert!(!from(peer, admin), "{admin} from {peer}");
+        }
+    }
 
     #[test]
     fn a_target_is_an_address_that_can_be_asked() {

@@ -16,6 +16,7 @@ use crate::identity::routes::unknown_version;
 use crate::refused::{Refused, read_json};
 use crate::registry::{are_labels, check_may_serve, is_text};
 use crate::server::Shared;
+use crate::targets::ConnectedFrom;
 
 /// Room for all the subscriptions there can be.
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -51,7 +52,8 @@ async fn open(
             message,
         ));
     }
-    let request: WatchRequest = read_json(request, MAX_REQUEST_BYTES).await?;
+    let from = request.extensions().get::<ConnectedFrom>().copied();
+    let mut request: WatchRequest = read_json(request, MAX_REQUEST_BYTES).await?;
     if request.version != PROTOCOL_VERSION {
         return Err(unknown_version(request.version));
     }
@@ -61,6 +63,15 @@ async fn open(
         return Err(Refused::bad_request(message));
     }
     check(&shared, identity, &request.subscriptions).await?;
+    // Its metrics are not scraped then; its watch is as good as any.
+    let strange = |admin: &mut String| !from.is_some_and(|from| from.may_announce(admin));
+    if let Some(admin) = request.admin.take_if(strange) {
+        tracing::warn!(
+            %identity,
+            admin = %admin.chars().take(64).collect::<String>().escape_debug(),
+            "no target for Prometheus: the admin port is not at the address that the process connects from; listen there with MESH_ADMIN"
+        );
+    }
     let resume = request.resume.clone();
     let (instance, library) = (request.instance.clone(), request.library.clone());
     let open = shared.sessions.open(identity, request).await?;

@@ -209,3 +209,28 @@ async fn s04_huge_heads_and_silent_clients_cost_an_admin_port_little() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s04_a_process_cannot_have_prometheus_ask_another_machine() {
+    let ports = Ports::open().await;
+    let mut config = ports
+        .mesh
+        .config("shop/api")
+        .await
+        .expect("a configuration");
+    // What it listens on is told as where it says that it is reached.
+    config.admin = Some(([0, 0, 0, 0], 0).into());
+    config.advertise = Some([203, 0, 113, 9].into());
+    let _other = Mesh::join(config).await.expect("it joins all the same");
+    let told = ask(
+        &ports.discovery(),
+        "GET /v1/prometheus-targets",
+        "host: localhost\r\n",
+    )
+    .await;
+    assert!(
+        told.contains(&ports.process()),
+        "an honest one is there: {told}"
+    );
+    assert!(!told.contains("203.0.113.9"), "{told}");
+}

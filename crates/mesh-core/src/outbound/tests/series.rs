@@ -15,7 +15,7 @@ async fn o11_authorities_that_a_caller_makes_up_make_no_series() {
     world.serve("api.shop:80", &[memory("one", Behaviour::Answers)]);
     world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
     let mut before = None;
-    for _ in 0..5_000 {
+    for _ in 0..10_000 {
         let made_up = fastrand::u64(..);
         let response = world.get(&format!("http://api.shop/{made_up:x}")).await;
         text(response.unwrap()).await;
