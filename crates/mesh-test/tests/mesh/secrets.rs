@@ -1,7 +1,8 @@
 //! What nobody may read: looked for in all that a program says while it logs everything.
 
 use http::Request;
-use mesh_core::Body;
+use mesh_core::config::TokenSource;
+use mesh_core::{Body, Mesh};
 use mesh_test::{Program, TestMesh};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +20,19 @@ async fn admin(address: &str, path: &str) -> String {
     stream.read_to_string(&mut said).await.expect("it answers");
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     said
+}
+
+/// What an application that logs its own state shows of a configuration and of a mesh's handles.
+async fn debug(mesh: &TestMesh, web: &Mesh) -> String {
+    let config = mesh.config("shop/web").await.expect("a configuration");
+    let shown = format!("{config:?} {web:?} {:?} {:?}", web.client(), web.recorder());
+    let Some(TokenSource::Given(token)) = config.token else {
+        panic!("a test's token is given");
+    };
+    let token = token.reveal();
+    let secret = token.split('.').nth(2).expect("a token has a secret");
+    assert!(!shown.contains(secret), "a token is in {shown}");
+    shown
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +64,8 @@ async fn s01_no_secret_is_in_any_output_of_a_program_that_logs_everything() {
         let Ok(response) = web.client().send(request.expect("a request")).await;
         drop(mesh_test::text(response).await.expect("a whole body"));
     }
+    let discovery = mesh.admin_url().trim_start_matches("http://");
+    let shown = debug(&mesh, &web).await;
     let process = format!("/proc/{}", program.id().expect("it runs"));
     let read = |path: &str| std::fs::read(path).expect("a readable file");
     let places = [
@@ -57,6 +73,21 @@ async fn s01_no_secret_is_in_any_output_of_a_program_that_logs_everything() {
         ("/metrics", admin(&address, "/metrics").await.into_bytes()),
         ("/plan", admin(&address, "/plan").await.into_bytes()),
         ("/ready", admin(&address, "/ready").await.into_bytes()),
+        (
+            "discovery's /metrics",
+            admin(discovery, "/metrics").await.into_bytes(),
+        ),
+        (
+            "discovery's targets",
+            admin(discovery, "/v1/prometheus-targets")
+                .await
+                .into_bytes(),
+        ),
+        (
+            "the caller's /metrics",
+            web.recorder().render().into_bytes(),
+        ),
+        ("what is public, in Debug", shown.into_bytes()),
         ("the arguments", read(&format!("{process}/cmdline"))),
         ("the environment", read(&format!("{process}/environ"))),
     ];
