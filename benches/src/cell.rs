@@ -61,15 +61,6 @@ impl Cell {
             })
     }
 
-    /// What is counted rather than timed: the smallest response, one request at a time.
-    pub const fn smallest(protocol: Protocol) -> Self {
-        Self {
-            protocol,
-            bytes: 100,
-            in_flight: 1,
-        }
-    }
-
     /// The cell as flags of a child process.
     pub fn flags(self) -> Vec<String> {
         let protocol = match self.protocol {

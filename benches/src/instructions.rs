@@ -7,25 +7,40 @@
 use std::path::PathBuf;
 
 use crate::BoxError;
-use crate::cell::{Cell, Protocol, Side};
-use crate::probe::{Counts, INSTRUCTIONS, Lengths, Probe, Tool};
+use crate::cell::{Protocol, Side};
+use crate::probe::{Counts, INSTRUCTIONS, Probe, Runs, Tool};
 use crate::world::World;
 
 /// How to count.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     #[command(flatten)]
-    lengths: Lengths,
+    runs: Runs,
     /// Keep callgrind's files of every cell's longer run here, for `callgrind_annotate`.
     #[arg(long)]
     keep: Option<PathBuf>,
 }
 
 /// What is counted: its name, and the functions whose calls are.
-const COUNTED: [(&str, &[&str]); 3] = [
+const COUNTED: [(&str, &[&str]); 5] = [
     (INSTRUCTIONS, &[INSTRUCTIONS]),
     ("allocations", &["malloc", "calloc", "realloc"]),
-    ("looks at the clock", &["clock_gettime"]),
+    (
+        "copies by memcpy",
+        &[
+            "__memcpy_avx_unaligned_erms",
+            "__memmove_avx_unaligned_erms",
+        ],
+    ),
+    (
+        "polls of a task",
+        &["tokio::runtime::scheduler::multi_thread::worker::Context::run_task"],
+    ),
+    // By the standard library: quanta calibrates itself by the system call's own name when it starts.
+    (
+        "looks at the clock",
+        &["<std::sys::pal::unix::time::Timespec>::now"],
+    ),
 ];
 
 /// Prints one table per thing that is counted, one row per protocol.
@@ -34,21 +49,20 @@ pub async fn run(options: &Options) -> Result<(), BoxError> {
     let probe = Probe {
         world: &world,
         tool: Tool::Callgrind,
-        lengths: options.lengths,
+        runs: options.runs,
         keep: options.keep.as_deref(),
     };
     let mut rows = Vec::new();
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let cell = Cell::smallest(protocol);
-        let bare = probe.per_request(Side::Bare, cell).await?;
-        let mesh = probe.per_request(Side::Mesh, cell).await?;
+        let bare = probe.per_request(Side::Bare, protocol).await?;
+        let mesh = probe.per_request(Side::Mesh, protocol).await?;
         rows.push((
             protocol,
             [bare.client, bare.server, mesh.client, mesh.server],
         ));
     }
     for (name, functions) in COUNTED {
-        println!("{name} per request, 100 B, one in flight, client and server");
+        println!("{name} per request, {}, client and server", options.runs);
         println!(
             "{:<9} {:>12} {:>12} {:>12} {:>12} {:>12}",
             "", "bare client", "bare server", "mesh client", "mesh server", "added"

@@ -1,12 +1,13 @@
 //! One run of both processes under a tool that counts: the difference of a long and a short run, by request.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::cell::{Cell, Side};
+use crate::cell::{Cell, Protocol, Side};
 use crate::load::Outcome;
 use crate::world::World;
 use crate::{BoxError, meshed, process};
@@ -20,15 +21,38 @@ pub enum Tool {
     Strace,
 }
 
-/// How long the two runs are.
+/// How long the two runs are, and of what.
 #[derive(clap::Args, Clone, Copy, Debug)]
-pub struct Lengths {
+pub struct Runs {
     /// Requests of the shorter run.
     #[arg(long, default_value_t = 1_000)]
     short: u64,
     /// Requests of the longer run.
     #[arg(long, default_value_t = 11_000)]
     long: u64,
+    /// Bytes of the response's body.
+    #[arg(long, default_value_t = 100)]
+    bytes: usize,
+    /// Requests in flight at any time.
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
+}
+
+impl Runs {
+    /// The cell that is counted.
+    pub const fn cell(self, protocol: Protocol) -> Cell {
+        Cell {
+            protocol,
+            bytes: self.bytes,
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} B, {} in flight", self.bytes, self.in_flight)
+    }
 }
 
 /// What was counted at one end, by name.
@@ -46,15 +70,16 @@ pub struct Ends {
 pub struct Probe<'a> {
     pub world: &'a World,
     pub tool: Tool,
-    pub lengths: Lengths,
+    pub runs: Runs,
     /// The tool's files of the longer run stay here.
     pub keep: Option<&'a Path>,
 }
 
 impl Probe<'_> {
     /// What one request takes at either end.
-    pub async fn per_request(&self, side: Side, cell: Cell) -> Result<Ends, BoxError> {
-        let Lengths { short, long } = self.lengths;
+    pub async fn per_request(&self, side: Side, protocol: Protocol) -> Result<Ends, BoxError> {
+        let cell = self.runs.cell(protocol);
+        let Runs { short, long, .. } = self.runs;
         if short >= long {
             return Err("--short must be less than --long".into());
         }

@@ -6,15 +6,15 @@
 use std::collections::BTreeSet;
 
 use crate::BoxError;
-use crate::cell::{Cell, Protocol, Side};
-use crate::probe::{Lengths, Probe, Tool};
+use crate::cell::{Protocol, Side};
+use crate::probe::{Probe, Runs, Tool};
 use crate::world::World;
 
 /// How to count.
 #[derive(clap::Args, Debug)]
 pub struct Options {
     #[command(flatten)]
-    lengths: Lengths,
+    runs: Runs,
 }
 
 /// Fewer calls than this per request are not a request's own.
@@ -26,15 +26,17 @@ pub async fn run(options: &Options) -> Result<(), BoxError> {
     let probe = Probe {
         world: &world,
         tool: Tool::Strace,
-        lengths: options.lengths,
+        runs: options.runs,
         keep: None,
     };
     for protocol in [Protocol::Http1, Protocol::Http2] {
-        let cell = Cell::smallest(protocol);
-        let bare = probe.per_request(Side::Bare, cell).await?;
-        let mesh = probe.per_request(Side::Mesh, cell).await?;
+        let bare = probe.per_request(Side::Bare, protocol).await?;
+        let mesh = probe.per_request(Side::Mesh, protocol).await?;
         let ends = [&bare.client, &bare.server, &mesh.client, &mesh.server];
-        println!("system calls per request, {protocol}, 100 B, one in flight, client and server");
+        println!(
+            "system calls per request, {protocol}, {}, client and server",
+            options.runs
+        );
         println!(
             "{:<15} {:>12} {:>12} {:>12} {:>12}",
             "", "bare client", "bare server", "mesh client", "mesh server"
