@@ -3,8 +3,8 @@
 //! ```text
 //!  accept    one byte tells TLS from plaintext; TLS proves an identity
 //!    ▼
-//!  peer      who is calling: an extension and two headers; the wire names nobody
-//!  context   deadline, trace and criticality, from a caller that proved who it is
+//!  peer      who is calling: an extension; the wire names nobody
+//!  context   deadline, trace and criticality, from a caller that proved who it is; its name in two headers
 //!  ruling    the policy of this moment, loaded once and kept by the request
 //!  observe   counts the request, and what became of it
 //!  answer    errors and panics of all below become responses

@@ -42,7 +42,8 @@ mod names {
     pub(super) const GRPC_TIMEOUT: &str = "grpc-timeout";
 }
 
-/// Scopes each request's [`Context`] around its handler and its response body.
+/// Scopes each request's [`Context`] around its handler and its response body, and names its
+/// peer in [`CLIENT_ID`] and [`LINKERD_CLIENT_ID`] once the headers of the wire have gone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InboundContextLayer;
 

@@ -84,7 +84,8 @@ fn strip_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Gives every request the same [`Peer`]: made for one connection.
+/// Gives every request the same [`Peer`], and removes headers that say who a client is: made for
+/// one connection. The step after it, [`super::inbound_context`], names the peer in headers again.
 #[derive(Clone, Debug)]
 pub struct PeerLayer {
     peer: Peer,

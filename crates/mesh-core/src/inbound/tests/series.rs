@@ -15,7 +15,7 @@ async fn o11_paths_and_hosts_that_a_client_makes_up_make_no_series() {
     house.govern(vec![ClientPlan::Anyone]);
     let mut client = house.http1().await;
     let mut before = None;
-    for _ in 0..50_000 {
+    for _ in 0..80_000 {
         let made_up = fastrand::u64(..);
         let request = Request::get(format!("/{made_up:x}?{made_up:x}"))
             .header("host", format!("{made_up:x}.shop:{}", made_up % 60_000))
