@@ -14,7 +14,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::future::BoxFuture;
@@ -54,6 +54,15 @@ impl Default for PoolLimits {
             idle_for: Duration::from_secs(90),
             max_age: Duration::from_secs(60 * 60),
         }
+    }
+}
+
+impl PoolLimits {
+    /// Until when a connection takes new requests: no longer than its server's certificate counts.
+    fn until(&self, opened: &Opened) -> Instant {
+        let ends = opened.tls.as_ref().and_then(|tls| tls.peer_not_after);
+        let left = ends.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+        Instant::now() + left.map_or(self.max_age, |left| left.min(self.max_age))
     }
 }
 
@@ -98,6 +107,17 @@ struct Shared {
 struct Idle {
     sender: http1::SendRequest<Body>,
     since: Instant,
+    until: Instant,
+}
+
+impl Idle {
+    fn lease(self, home: &Arc<Pool>) -> Lease {
+        Lease::Http1 {
+            sender: self.sender,
+            until: self.until,
+            home: Arc::clone(home),
+        }
+    }
 }
 
 impl Pool {
@@ -133,13 +153,8 @@ impl Pool {
 
     /// The HTTP/1.1 connection that became free last, if it takes a request at once.
     fn free(self: &Arc<Self>) -> Option<Lease> {
-        let sender = {
-            let mut state = self.state();
-            let last = state.idle.pop_if(|idle| idle.sender.is_ready())?;
-            last.sender
-        };
-        let home = Arc::clone(self);
-        Some(Lease::Http1 { sender, home })
+        let last = self.state().idle.pop_if(|idle| idle.sender.is_ready())?;
+        Some(last.lease(self))
     }
 
     /// A connection that takes a request: one of those open, or a new one.
@@ -215,6 +230,7 @@ impl Pool {
 
     /// Takes a new connection in and keeps it going.
     fn take_in(self: &Arc<Self>, opened: Opened) -> Option<http1::SendRequest<Body>> {
+        let until = self.limits.until(&opened);
         let Opened {
             sender,
             driver,
@@ -223,7 +239,12 @@ impl Pool {
         self.tls.store(tls.map(Arc::new));
         match sender {
             Sender::Http1(sender) => {
-                tokio::spawn(keep(Arc::downgrade(self), None, driver, self.limits));
+                tokio::spawn(keep(
+                    Arc::downgrade(self),
+                    None,
+                    driver,
+                    (self.limits, until),
+                ));
                 Some(sender)
             }
             Sender::Http2(sender, occupancy) => {
@@ -233,7 +254,12 @@ impl Pool {
                     let open = open.iter().filter(|shared| !shared.sender.is_closed());
                     open.chain([&shared]).cloned().collect::<Vec<_>>()
                 });
-                tokio::spawn(keep(Arc::downgrade(self), kept, driver, self.limits));
+                tokio::spawn(keep(
+                    Arc::downgrade(self),
+                    kept,
+                    driver,
+                    (self.limits, until),
+                ));
                 None
             }
         }
@@ -250,9 +276,14 @@ impl Pool {
             return Ok(lease);
         }
         let opened = self.dial.dial().await?;
+        let until = self.limits.until(&opened);
         let sender = self.take_in(opened).ok_or_else(ConnectFailed::abandoned)?;
         let home = Arc::clone(self);
-        Ok(Lease::Http1 { sender, home })
+        Ok(Lease::Http1 {
+            sender,
+            until,
+            home,
+        })
     }
 
     /// An HTTP/1.1 connection that waits for a request, if there is one.
@@ -260,23 +291,28 @@ impl Pool {
         loop {
             // Bound to a variable: the guard must not live on across the await.
             let waiting = self.state().idle.pop();
-            let Idle { mut sender, .. } = waiting?;
+            let mut idle = waiting?;
+            let sender = &mut idle.sender;
             // One whose last response came before its upload had ended may not be free for long.
             let free = sender.is_ready()
                 || matches!(timeout(FREE_WITHIN, sender.ready()).await, Ok(Ok(())));
             if free {
-                let home = Arc::clone(self);
-                return Some(Lease::Http1 { sender, home });
+                return Some(idle.lease(self));
             }
         }
     }
 
-    /// An HTTP/1.1 connection whose response has ended waits for the next request.
-    fn put_back(&self, sender: http1::SendRequest<Body>) {
+    /// An HTTP/1.1 connection whose response has ended waits for the next request, or closes
+    /// if it takes none after `until`.
+    fn put_back(&self, sender: http1::SendRequest<Body>, until: Instant) {
+        let since = Instant::now();
         let mut state = self.state();
-        if !sender.is_closed() && state.idle.len() < self.limits.idle {
-            let since = Instant::now();
-            state.idle.push(Idle { sender, since });
+        if since < until && !sender.is_closed() && state.idle.len() < self.limits.idle {
+            state.idle.push(Idle {
+                sender,
+                since,
+                until,
+            });
         }
     }
 
@@ -290,9 +326,9 @@ impl Pool {
 
     fn reap_idle(&self, now: Instant) {
         let limit = self.limits.idle_for;
-        self.state()
-            .idle
-            .retain(|idle| now - idle.since < limit && !idle.sender.is_closed());
+        self.state().idle.retain(|idle| {
+            now - idle.since < limit && now < idle.until && !idle.sender.is_closed()
+        });
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -325,9 +361,8 @@ async fn keep(
     pool: Weak<Pool>,
     mut shared: Option<Arc<Shared>>,
     mut driver: BoxFuture<'static, ()>,
-    limits: PoolLimits,
+    (limits, until): (PoolLimits, Instant),
 ) {
-    let opened = Instant::now();
     let mut look = tokio::time::interval(limits.idle_for / 3);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut unused, mut taken) = (0, 0);
@@ -346,7 +381,7 @@ async fn keep(
                     && connection.occupancy.taken() == taken;
                 unused = if idle { unused + 1 } else { 0 };
                 taken = connection.occupancy.taken();
-                if unused > 3 || now - opened >= limits.max_age {
+                if unused > 3 || now >= until {
                     pool.retire(connection);
                     shared = None;
                 }

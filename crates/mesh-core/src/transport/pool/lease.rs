@@ -7,6 +7,7 @@ use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::time::Instant;
 
 use super::Pool;
 use super::occupancy::Slot;
@@ -22,6 +23,8 @@ pub(crate) enum Lease {
     /// A whole connection, which returns to `home` after the response.
     Http1 {
         sender: http1::SendRequest<Body>,
+        /// Until when it takes requests.
+        until: Instant,
         home: Arc<Pool>,
     },
 }
@@ -43,9 +46,18 @@ impl Lease {
                 let response = sender.try_send_request(request);
                 Either::Left(async { Ok((response.await?, Held::Http2(slot))) })
             }
-            Self::Http1 { mut sender, home } => {
+            Self::Http1 {
+                mut sender,
+                until,
+                home,
+            } => {
                 let response = sender.try_send_request(request);
-                Either::Right(async { Ok((response.await?, Held::Http1 { sender, home })) })
+                let held = Held::Http1 {
+                    sender,
+                    until,
+                    home,
+                };
+                Either::Right(async { Ok((response.await?, held)) })
             }
         }
     }
@@ -61,6 +73,8 @@ pub(crate) enum Held {
     /// A whole connection.
     Http1 {
         sender: http1::SendRequest<Body>,
+        /// Until when it takes requests.
+        until: Instant,
         home: Arc<Pool>,
     },
 }
@@ -70,7 +84,11 @@ impl Held {
     pub(crate) fn finish(self) {
         match self {
             Self::Http2(slot) => drop(slot),
-            Self::Http1 { sender, home } => home.put_back(sender),
+            Self::Http1 {
+                sender,
+                until,
+                home,
+            } => home.put_back(sender, until),
         }
     }
 }

@@ -271,3 +271,15 @@ async fn a_request_takes_a_turn_on_a_full_connection_when_another_cannot_be_had(
     assert!(turn.is_ok(), "{:?}", turn.err());
     assert_eq!(memory.dials(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_http1_connection_in_use_is_left_at_its_age() {
+    let memory = Memory::new(Alpn::Http1);
+    let pool = Pool::new(memory.clone(), limits());
+    let begun = Instant::now();
+    while begun.elapsed() < limits().max_age + limits().idle_for {
+        call(&pool).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(memory.dials(), 2);
+}
