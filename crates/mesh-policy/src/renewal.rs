@@ -17,6 +17,9 @@ const LATEST: u64 = 5_000;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No wait after a failure is longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// No wait is shorter: a life of nothing, or one that is nearly over, must not make a process
+/// ask without a pause.
+const SHORTEST: Duration = Duration::from_millis(100);
 /// Several tries always fit into what is left of the life.
 const TRIES_LEFT: u32 = 8;
 
@@ -24,7 +27,7 @@ const TRIES_LEFT: u32 = 8;
 #[must_use]
 pub fn wait(life: Duration, draw: Draw) -> Duration {
     let share = EARLIEST + draw.below(LATEST - EARLIEST + 1);
-    share_of(life, share)
+    share_of(life, share).max(SHORTEST)
 }
 
 /// How long to wait after `failures` tries in a row, where `left` of the life remains.
@@ -40,7 +43,7 @@ pub fn retry(left: Duration, failures: u32, draw: Draw) -> Duration {
     } else {
         bound.min(left / TRIES_LEFT)
     };
-    share_of(bound, 5_000 + draw.below(5_001))
+    share_of(bound, 5_000 + draw.below(5_001)).max(SHORTEST)
 }
 
 /// `share` ten-thousandths of `whole`.
@@ -61,7 +64,6 @@ mod tests {
     fn t21_of_a_day_between_twelve_and_fourteen_hours_are_left() {
         assert_eq!(wait(DAY, Draw(0)), DAY * 2 / 5);
         assert_eq!(wait(DAY, Draw(u64::MAX)), DAY / 2);
-        assert_eq!(wait(Duration::ZERO, Draw(7)), Duration::ZERO);
     }
 
     /// A thousand processes that start at once, with leafs of 100 s: no second has more than
@@ -79,6 +81,12 @@ mod tests {
         assert_eq!(buckets[51..].iter().sum::<u32>(), 0, "none is late");
         let most = buckets.iter().max().expect("there are buckets");
         assert!(*most <= 3 * 1_000 / 10, "{most} in one second");
+    }
+
+    #[test]
+    fn nobody_renews_without_a_pause() {
+        assert!(!wait(Duration::ZERO, Draw(7)).is_zero());
+        assert!(retry(Duration::from_micros(8), 9, Draw(7)) >= Duration::from_millis(1));
     }
 
     #[test]
