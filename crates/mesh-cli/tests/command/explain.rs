@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::process::Command;
+
 use super::alone as run;
 
 fn data(name: &str) -> PathBuf {
@@ -35,6 +37,31 @@ async fn five_requests_are_explained_as_they_are_written_down() {
         }
         assert_eq!(said.out, std::fs::read_to_string(golden).unwrap(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_guide_shows_what_the_command_prints() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let page = std::fs::read_to_string(guide.join("explain.md")).unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_mesh")).parent();
+    let programs = programs.expect("a program is in a folder");
+    let transcripts = page.split("```console\n$ ").skip(1);
+    let mut compared = 0;
+    for transcript in transcripts {
+        let transcript = transcript.split("```").next().unwrap_or_default();
+        let (line, shown) = transcript
+            .split_once('\n')
+            .expect("a command and its output");
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", line])
+            .env_clear()
+            .env("PATH", programs)
+            .current_dir(&guide);
+        assert_eq!(super::said(shell, b"").await.out, shown, "{line}");
+        compared += 1;
+    }
+    assert_eq!(compared, 6);
 }
 
 #[tokio::test]
