@@ -20,10 +20,11 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// No wait is shorter: a life of nothing, or one that is nearly over, must not make a process
 /// ask without a pause.
 const SHORTEST: Duration = Duration::from_millis(100);
-/// Several tries always fit into what is left of the life.
+/// Several tries fit into what is left of the life, while that is a second or more.
 const TRIES_LEFT: u32 = 8;
 
-/// How long after its receipt a certificate with `life` left is renewed: 40 to 50 % of it.
+/// How long after its receipt a certificate with `life` left is renewed: 40 to 50 % of it,
+/// and never less than 100 ms.
 #[must_use]
 pub fn wait(life: Duration, draw: Draw) -> Duration {
     let share = EARLIEST + draw.below(LATEST - EARLIEST + 1);
@@ -33,7 +34,8 @@ pub fn wait(life: Duration, draw: Draw) -> Duration {
 /// How long to wait after `failures` tries in a row, where `left` of the life remains.
 ///
 /// The bound doubles from a second to a minute and never exceeds an eighth of what is left;
-/// the wait is drawn between half of it and all of it. After the end of the life it is the bound.
+/// the wait is drawn between half of it and all of it, and is never less than 100 ms. After the
+/// end of the life what is left bounds it no more.
 #[must_use]
 pub fn retry(left: Duration, failures: u32, draw: Draw) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16));
@@ -109,7 +111,17 @@ mod tests {
         fn t21_a_renewal_lies_between_40_and_50_percent(life in 0_u64..10_000_000, draw: u64) {
             let life = Duration::from_millis(life);
             let wait = wait(life, Draw(draw));
-            prop_assert!(wait >= life * 2 / 5 && wait <= life / 2);
+            prop_assert!(wait >= life * 2 / 5 && wait <= (life / 2).max(SHORTEST));
+        }
+
+        #[test]
+        fn t21_a_life_that_is_nearly_over_is_renewed_after_the_shortest_wait(
+            life in 0_u64..200,
+            draw: u64,
+        ) {
+            let life = Duration::from_millis(life);
+            let wait = wait(life, Draw(draw));
+            prop_assert!(wait == SHORTEST);
         }
 
         #[test]
