@@ -5,6 +5,7 @@
 //! read from `web`'s own `/metrics`.
 
 mod api;
+mod ending;
 mod load;
 mod numbers;
 mod policy;
@@ -12,12 +13,15 @@ mod report;
 mod table;
 mod world;
 
+use std::error::Error;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use mesh_core::BoxError;
 use tokio::time::Instant;
 
+use crate::ending::Ending;
 use crate::load::Load;
 use crate::policy::{Split, Weights};
 use crate::report::Report;
@@ -25,6 +29,8 @@ use crate::world::World;
 
 /// How often the table is drawn anew.
 const FRAME: Duration = Duration::from_secs(1);
+/// Wrong usage, as in `sysexits.h`.
+const EX_USAGE: u8 = 64;
 
 /// A service mesh in one program.
 #[derive(Debug, Parser)]
@@ -60,68 +66,117 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    let options = Options::parse();
-    let weights = Weights::with_canary(options.canary_weight);
-    let world = World::start(options.split, weights, options.canary_error_rate).await?;
-    let load = Load::start(&world, options.requests_per_second);
-    let started = Instant::now();
-
-    let end = end_of(options.length);
-    tokio::pin!(end);
-    let mut before = numbers::scrape(world.web_metrics()).await?;
-    let mut frames = tokio::time::interval_at(started + FRAME, FRAME);
-    loop {
-        tokio::select! {
-            _ = frames.tick(), if !options.json => {
-                let total = numbers::scrape(world.web_metrics()).await?;
-                let recent = total
-                    .backends
-                    .iter()
-                    .map(|(name, now)| {
-                        let earlier = before.backends.get(name).cloned().unwrap_or_default();
-                        (name.clone(), now.since(&earlier))
-                    })
-                    .collect();
-                table::draw(&table::Frame {
-                    total: &total,
-                    recent: &recent,
-                    interval: FRAME,
-                    denied: load.denied(),
-                    footer: &world.footer(),
-                })?;
-                before = total;
-            }
-            result = &mut end => break result?,
+async fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version are no errors. A terminal that is gone reads neither.
+            drop(error.print());
+            let code = if error.use_stderr() { EX_USAGE } else { 0 };
+            return ExitCode::from(code);
+        }
+    };
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            table::note(&format!("quickstart: {}", chain(&*error)));
+            ExitCode::FAILURE
         }
     }
+}
 
-    let sums = load.stop().await;
+async fn run(options: &Options) -> Result<(), BoxError> {
+    // Before anything is made: a signal during the start must remove the temporary folder too.
+    let mut ending = Ending::new()?;
+    let weights = Weights::with_canary(options.canary_weight);
+    let world = tokio::select! {
+        world = World::start(options.split, weights, options.canary_error_rate) => world?,
+        () = ending.asked() => return Ok(()),
+    };
+    let load = Load::start(&world, options.requests_per_second);
+    let started = Instant::now();
+    let shown = show(options, &world, &load, &mut ending).await;
+    if !options.json {
+        table::note("stopping: requests in flight finish first; a second signal ends at once");
+    }
     let length = started.elapsed();
-    let report = Report::new(&world, &sums, length).await?;
-    world.stop().await?;
-    if options.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+    let finished = async {
+        let sums = load.stop().await;
+        let report = Report::new(&world, &sums, length).await?;
+        world.stop().await?;
+        Ok::<_, BoxError>(report)
+    };
+    let report = tokio::select! {
+        report = finished => report?,
+        () = ending.asked() => return Ok(()),
+    };
+    shown?;
+    let text = if options.json {
+        serde_json::to_string_pretty(&report)?
     } else {
-        println!(
-            "\n{} requests, {:.2}% answered with success",
+        format!(
+            "{} requests, {:.2}% answered with success",
             report.requests,
             100.0 * report.success_rate
-        );
-    }
+        )
+    };
+    table::line(&text)?;
     Ok(())
 }
 
-/// Ends after `length`, or with Ctrl-C.
-async fn end_of(length: Option<Duration>) -> std::io::Result<()> {
-    let limit = async {
-        match length {
-            Some(length) => tokio::time::sleep(length).await,
-            None => std::future::pending().await,
+/// Draws the table once a second until the time is over or a signal comes.
+async fn show(
+    options: &Options,
+    world: &World,
+    load: &Load,
+    ending: &mut Ending,
+) -> Result<(), BoxError> {
+    let mut table = table::Table::default();
+    let mut before = numbers::scrape(world.web_metrics()).await?;
+    let started = Instant::now();
+    let mut frames = tokio::time::interval_at(started + FRAME, FRAME);
+    let end = ending.within(options.length);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            _ = frames.tick(), if !options.json => {}
+            () = &mut end => return Ok(()),
         }
-    };
-    tokio::select! {
-        () = limit => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted,
+        let total = numbers::scrape(world.web_metrics()).await?;
+        let recent = total.since(&before);
+        table.draw(&table::Frame {
+            total: &total,
+            recent: &recent,
+            interval: FRAME,
+            denied: load.denied(),
+            footer: &world.footer(),
+        })?;
+        before = total;
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_shown_with_its_causes() {
+        let error = std::io::Error::other(std::fmt::Error);
+        assert!(
+            chain(&error).starts_with("an error occurred"),
+            "{}",
+            chain(&error)
+        );
     }
 }

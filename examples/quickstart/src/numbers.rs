@@ -22,27 +22,39 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// The latency below which `share` of the answers lie, in milliseconds, within its bucket by straight line.
-    pub fn quantile(&self, share: f64) -> f64 {
-        let total = self.latency.values().next_back().copied().unwrap_or(0.0);
+    /// The latency below which `share` of the answers lie, by straight line within its bucket.
+    ///
+    /// `None` without an answer. Within the first bucket, which begins at nothing, a straight line would be an
+    /// invention: there the quantile is the bucket's end, and says so.
+    pub fn quantile(&self, share: f64) -> Option<Quantile> {
+        let total = self.latency.values().next_back().copied()?;
         let rank = share * total;
-        let (mut bound_below, mut count_below) = (0.0, 0.0);
+        let mut below: Option<(f64, f64)> = None;
         for (&bound, &count) in &self.latency {
+            let count_below = below.map_or(0.0, |(_, count)| count);
             if count >= rank && count > count_below {
-                #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
-                let bound = if bound == u64::MAX {
-                    bound_below
-                } else {
-                    bound as f64
-                };
-                return bound_below
-                    + (bound - bound_below) * (rank - count_below) / (count - count_below);
+                return Some(match below {
+                    None => Quantile {
+                        milliseconds: milliseconds(bound),
+                        in_first_bucket: true,
+                    },
+                    Some((start, _)) => {
+                        let end = if bound == u64::MAX {
+                            start
+                        } else {
+                            milliseconds(bound)
+                        };
+                        let part = (rank - count_below) / (count - count_below);
+                        Quantile {
+                            milliseconds: start + (end - start) * part,
+                            in_first_bucket: false,
+                        }
+                    }
+                });
             }
-            #[expect(clippy::cast_precision_loss, reason = "bounds are small")]
-            let bound = bound as f64;
-            (bound_below, count_below) = (bound, count);
+            below = Some((milliseconds(bound), count));
         }
-        0.0
+        None
     }
 
     /// What has come since `before`.
@@ -59,6 +71,20 @@ impl Backend {
                 .collect(),
         }
     }
+}
+
+/// A latency that a share of the answers stays below.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quantile {
+    /// The latency.
+    pub milliseconds: f64,
+    /// Whether the histogram knows no more than that the latency is smaller.
+    pub in_first_bucket: bool,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "bounds are small")]
+fn milliseconds(bound: u64) -> f64 {
+    bound as f64
 }
 
 /// What became of tries beyond the first.
@@ -79,6 +105,17 @@ pub struct Numbers {
     pub backends: BTreeMap<String, Backend>,
     /// Of all of them.
     pub retries: Retries,
+}
+
+impl Numbers {
+    /// What has come since `before`, by backend.
+    pub fn since(&self, before: &Self) -> BTreeMap<String, Backend> {
+        let recent = self.backends.iter().map(|(name, now)| {
+            let earlier = before.backends.get(name).cloned().unwrap_or_default();
+            (name.clone(), now.since(&earlier))
+        });
+        recent.collect()
+    }
 }
 
 /// Scrapes `admin` and sums what it says.
@@ -189,10 +226,12 @@ response_latency_ms_bucket{direction="outbound",dst_service="api",le="+Inf"} 4
     }
 
     #[test]
-    fn quantiles_lie_within_their_bucket() {
+    fn quantiles_lie_within_their_bucket_and_in_the_first_they_are_its_end() {
         let api = &read(TEXT).backends["api"];
-        assert!((api.quantile(0.5) - 1.0).abs() < 1e-9);
-        assert!((api.quantile(0.75) - 1.5).abs() < 1e-9);
-        assert!((Backend::default().quantile(0.5)).abs() < 1e-9);
+        let first = api.quantile(0.5).unwrap();
+        assert!(first.in_first_bucket && (first.milliseconds - 1.0).abs() < 1e-9);
+        let second = api.quantile(0.75).unwrap();
+        assert!(!second.in_first_bucket && (second.milliseconds - 1.5).abs() < 1e-9);
+        assert_eq!(Backend::default().quantile(0.5), None);
     }
 }

@@ -99,7 +99,7 @@ impl Denied {
 /// One backend of the split.
 #[derive(Debug, Serialize)]
 pub struct BackendReport {
-    requests: f64,
+    requests: u64,
     share: f64,
     success_rate: f64,
     p50_ms: f64,
@@ -112,13 +112,24 @@ impl BackendReport {
     /// Sums `backend` up, as a share of `total` answers.
     pub fn new(backend: &Backend, total: f64) -> Self {
         let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+        let quantile = |share| {
+            backend
+                .quantile(share)
+                .map_or(0.0, |found| found.milliseconds)
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "counters are whole numbers from 0 up"
+        )]
+        let requests = backend.answered as u64;
         Self {
-            requests: backend.answered,
+            requests,
             share: share(backend.answered, total),
             success_rate: share(backend.succeeded, backend.answered),
-            p50_ms: backend.quantile(0.5),
-            p95_ms: backend.quantile(0.95),
-            p99_ms: backend.quantile(0.99),
+            p50_ms: quantile(0.5),
+            p95_ms: quantile(0.95),
+            p99_ms: quantile(0.99),
             mtls_share: share(backend.over_mtls, backend.answered),
         }
     }

@@ -34,7 +34,9 @@ pub struct World {
 impl World {
     /// Starts discovery, applies policy, and lets everyone join.
     pub async fn start(split: Split, weights: Weights, errors: f64) -> Result<Self, BoxError> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::Builder::new()
+            .prefix("mesh-quickstart-")
+            .tempdir()?;
         let discovery = Server::start(mesh_discovery::Config {
             listen: ([127, 0, 0, 1], 0).into(),
             admin: ([127, 0, 0, 1], 0).into(),
@@ -138,29 +140,30 @@ impl World {
         &self.seen
     }
 
-    /// Addresses, and three commands to try.
+    /// Addresses, and three commands to try in another terminal.
     pub fn footer(&self) -> String {
         let web = self.web_metrics();
-        let api = self.metrics()[2];
         let discovery = self.discovery.address();
-        let folder = self.folder.path().display();
+        let kubeconfig = self.discovery.kubeconfig_path().display();
         format!(
-            "discovery  https://{discovery}\nmetrics    http://{web}/metrics (web) · http://{api}/metrics (api-stable)\n\n\
-             try        curl -s http://{web}/metrics | grep response_total\n\
-             \x20          curl -s http://{api}/plan\n\
-             \x20          openssl s_client -connect {discovery} -CAfile {folder}/ca/root.crt </dev/null"
+            "discovery  https://{discovery}\nmetrics    http://{web}/metrics (web)\n\n\
+             In another terminal, in this folder:\n  \
+             export MESH_KUBECONFIG={kubeconfig}\n  \
+             cargo run -qrp mesh-cli -- stat svc -n shop\n  \
+             cargo run -qrp mesh-cli -- get httproute -n shop\n  \
+             cargo run -qrp mesh-cli -- curl --as shop/intruder http://api.shop/"
         )
     }
 
-    /// Drains everyone, then discovery.
+    /// Drains everyone at once, then discovery, and removes the folder.
     pub async fn stop(self) -> Result<(), BoxError> {
-        for mesh in self.apis.iter().chain([&self.web, &self.intruder]) {
-            mesh.drain().await;
-        }
+        let everyone = self.apis.iter().chain([&self.web, &self.intruder]);
+        futures_util::future::join_all(everyone.map(Mesh::drain)).await;
         for serving in self.serving {
             serving.await??;
         }
         self.discovery.shutdown().await;
+        self.folder.close()?;
         Ok(())
     }
 }
