@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use mesh_policy::name::Label;
 
 use crate::commands::{apply, curl, delete, explain, get, stat, token, validate};
+use crate::examples;
 
 /// Operates a mesh: tokens, policy, and requests through the real client stack.
 ///
@@ -22,6 +23,7 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The administrator's credentials; without it, `MESH_KUBECONFIG`, and without that,
     /// ./mesh-data/admin.kubeconfig.
@@ -53,20 +55,28 @@ pub(crate) enum Output {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make, list and revoke tokens with which processes join
+    #[command(after_help = examples::TOKEN)]
     Token(token::Args),
     /// Apply files of policy, all or nothing
+    #[command(after_help = examples::APPLY)]
     Apply(apply::Args),
     /// Show what is applied
+    #[command(after_help = examples::GET)]
     Get(get::Args),
     /// Show how services do: success rate, requests a second, latency
+    #[command(after_help = examples::STAT)]
     Stat(stat::Args),
     /// Delete what is applied
+    #[command(after_help = examples::DELETE)]
     Delete(delete::Args),
     /// Check files of policy without a server
+    #[command(after_help = examples::VALIDATE)]
     Validate(validate::Args),
     /// Explain why a request goes where it goes, and whether it may, from files alone
+    #[command(after_help = examples::EXPLAIN)]
     Explain(Box<explain::Args>),
     /// Send requests through the mesh, and tell what was decided
+    #[command(after_help = examples::CURL)]
     Curl(Box<curl::Args>),
     /// Print the version
     Version,

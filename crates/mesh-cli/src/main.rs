@@ -12,6 +12,7 @@
 mod access;
 mod args;
 mod commands;
+mod examples;
 mod failure;
 mod files;
 mod manifests;
@@ -22,6 +23,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue};
 
 use crate::args::Cli;
 use crate::commands::Done;
@@ -40,6 +42,10 @@ fn main() -> ExitCode {
                 };
                 return ended(Ok(Done::say(text)));
             }
+            if let Some(text) = later(&error) {
+                print::notes(&[text]);
+                return ExitCode::from(EX_USAGE);
+            }
             // If the terminal is gone, nobody is there to tell.
             drop(error.print());
             return ExitCode::from(EX_USAGE);
@@ -52,6 +58,14 @@ fn main() -> ExitCode {
         .map_err(Failure::Runtime)
         .and_then(|runtime| runtime.block_on(commands::run(cli)));
     ended(done)
+}
+
+/// What to say where the command comes with a later version.
+fn later(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(command) => examples::not_in_this_version(command),
+        _ => None,
+    }
 }
 
 /// Says what there is to say.

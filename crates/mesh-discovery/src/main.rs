@@ -158,10 +158,9 @@ async fn welcome(server: &Server) -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("export MESH_DISCOVERY=https://{}", server.address());
     println!("export MESH_TOKEN={}", token.reveal());
-    println!(
-        "export MESH_KUBECONFIG={}",
-        server.kubeconfig_path().display()
-    );
+    // The terminal that the exports are pasted into may stand in another folder.
+    let kubeconfig = std::path::absolute(server.kubeconfig_path())?;
+    println!("export MESH_KUBECONFIG={}", kubeconfig.display());
     Ok(())
 }
 

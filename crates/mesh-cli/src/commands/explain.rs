@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// The service that is called.
     #[arg(long, value_name = "NAME.NS[:PORT]")]
     to: ServiceAddress,
-    /// Who calls, as `spiffe://TRUST-DOMAIN/ns/NS/sa/SA`; without it, nobody is asked for leave.
+    /// Who calls, as `spiffe://TRUST-DOMAIN/ns/NS/sa/SA`; without it, authorization is not evaluated.
     #[arg(long, value_name = "IDENTITY")]
     from: Option<Identity>,
     /// The address of the caller, for policies that name networks.
