@@ -21,7 +21,7 @@ enum Audience {
 }
 
 /// The callers of each path, which stands for what lies below it too.
-const PATHS: [(&str, Audience); 10] = [
+const PATHS: [(&str, Audience); 11] = [
     ("/v1/identity", Audience::Anyone),
     ("/v1/watch", Audience::Workloads),
     ("/v1/endpoints", Audience::Workloads),
@@ -29,6 +29,7 @@ const PATHS: [(&str, Audience); 10] = [
     ("/v1/apply", Audience::Admins),
     ("/v1/tokens", Audience::Admins),
     ("/v1/stat", Audience::Admins),
+    ("/v1/unreadable", Audience::Admins),
     ("/v1/prometheus-targets", Audience::Admins),
     ("/api", Audience::Admins),
     ("/apis", Audience::Admins),
@@ -115,6 +116,7 @@ mod tests {
             ("/v1/tokens", [none, wrong, ok]),
             ("/v1/tokens/x", [none, wrong, ok]),
             ("/v1/stat", [none, wrong, ok]),
+            ("/v1/unreadable", [none, wrong, ok]),
             ("/v1/prometheus-targets", [none, wrong, ok]),
             ("/api", [none, wrong, ok]),
             ("/api/v1/services", [none, wrong, ok]),

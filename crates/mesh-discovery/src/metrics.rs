@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub(crate) revision: Gauge,
     /// Endpoints that are registered.
     pub(crate) endpoints: Gauge,
+    /// Stored records that this version cannot read.
+    pub(crate) unreadable: Gauge,
 }
 
 impl Metrics {
@@ -82,6 +84,11 @@ impl Metrics {
                 &recorder,
                 "mesh_discovery_endpoints",
                 "Endpoints that are registered.",
+            ),
+            unreadable: gauge(
+                &recorder,
+                "mesh_discovery_unreadable_records",
+                "Stored records that this version cannot read; what they govern is closed.",
             ),
         }
     }

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::caller::NotPermitted;
 use crate::store::Unavailable;
+use crate::store::decode::{NotRead, Undecodable};
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +71,26 @@ impl From<Unavailable> for Refused {
             "unavailable",
             error.to_string(),
         )
+    }
+}
+
+impl From<Undecodable> for Refused {
+    fn from(error: Undecodable) -> Self {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a stored record cannot be read by this version"
+        );
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "unreadable", error.to_string())
+    }
+}
+
+impl From<NotRead> for Refused {
+    fn from(error: NotRead) -> Self {
+        match error {
+            NotRead::Unavailable(error) => error.into(),
+            NotRead::Undecodable(error) => error.into(),
+        }
     }
 }
 

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::routing::put;
+use axum::{Extension, Router};
 use http::StatusCode;
-use mesh_policy::identity::Identity;
+use mesh_policy::identity::{Identity, TrustDomain};
 use mesh_policy::name::{ServiceName, ServicePort};
 use mesh_policy::plan::registration::Registration;
 
@@ -19,7 +19,8 @@ use crate::compile::Registered;
 use crate::identity::grant;
 use crate::refused::{Refused, read_json};
 use crate::server::Shared;
-use crate::store::{CommitError, Expect, OBJECTS, Store, Write};
+use crate::settle::{WrittenAt, written_at};
+use crate::store::{CommitError, Expect, OBJECTS, Store, Write, decode};
 
 /// The prefix of registrations: `endpoints/<namespace>/<account>/<id>`.
 pub(crate) const ENDPOINTS: &str = "endpoints/";
@@ -78,14 +79,17 @@ pub(crate) async fn check_may_serve(
     ))
 }
 
-/// An endpoint's id in the mesh: unlike any of another identity.
-fn scoped(identity: &Identity, id: &str) -> Result<String, Refused> {
+/// An endpoint's id in the mesh: unlike any of another identity. An identity of another trust
+/// domain has none, since it is another's, whatever its path.
+fn scoped(identity: &Identity, id: &str, domain: &TrustDomain) -> Result<String, Refused> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if !(1..=MAX_ID_BYTES).contains(&id.len()) || !id.bytes().all(allowed) {
         let message = "an endpoint's id has 1 to 128 letters, digits, '-', '.' or '_'";
         return Err(Refused::bad_request(message));
     }
-    let (namespace, account) = identity.workload().ok_or_else(|| {
+    let own = identity.trust_domain() == domain.as_str();
+    let workload = identity.workload().filter(|_| own);
+    let (namespace, account) = workload.ok_or_else(|| {
         let message = format!("{identity} is of no form that can serve: join with a token");
         Refused::new(StatusCode::FORBIDDEN, "may-not-serve", message)
     })?;
@@ -114,9 +118,9 @@ async fn register(
     caller: Caller,
     Path(id): Path<String>,
     request: Request,
-) -> Result<StatusCode, Refused> {
+) -> Result<(Extension<WrittenAt>, StatusCode), Refused> {
     let identity = caller.require_workload()?;
-    let id = scoped(identity, &id)?;
+    let id = scoped(identity, &id, &shared.domain)?;
     let registration: Registration = read_json(request, MAX_REGISTRATION_BYTES).await?;
     check(&registration)?;
     let session = shared.sessions.find(&registration.watch, identity)?;
@@ -136,7 +140,7 @@ async fn register(
         match shared.store.commit(writes).await {
             Ok(revision) => {
                 tracing::info!(%identity, id, serves = %served, revision, "registered");
-                return Ok(StatusCode::NO_CONTENT);
+                return Ok((written_at(revision), StatusCode::NO_CONTENT));
             }
             Err(CommitError::Conflict(_)) => {}
             // The watch ended between the look and the write.
@@ -171,8 +175,8 @@ async fn check_room(store: &dyn Store, id: &str) -> Result<(), Refused> {
 /// What has to be written for a port to stay known once nobody serves it any more.
 async fn remember(store: &dyn Store, served: &ServicePort) -> Result<Option<Write>, Refused> {
     let key = service_key(&served.service);
-    let found = store.get(&key).await?;
-    let (mut ports, expect) = match &found {
+    let found = decode::find::<BTreeSet<u16>>(store, &key).await?;
+    let (mut ports, expect) = match found {
         None => {
             let own = format!("{SERVICES}{}/", served.service.namespace);
             if store.list(&own).await?.records.len() >= MAX_SERVICES {
@@ -182,10 +186,7 @@ async fn remember(store: &dyn Store, served: &ServicePort) -> Result<Option<Writ
             }
             (BTreeSet::new(), Expect::Absent)
         }
-        Some(record) => {
-            let ports: BTreeSet<u16> = serde_json::from_slice(&record.value).unwrap_or_default();
-            (ports, Expect::Revision(record.revision))
-        }
+        Some((ports, revision)) => (ports, Expect::Revision(revision)),
     };
     if !ports.insert(served.port) {
         return Ok(None);
@@ -237,9 +238,9 @@ async fn deregister(
     State(shared): State<Shared>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<StatusCode, Refused> {
+) -> Result<(Extension<WrittenAt>, StatusCode), Refused> {
     let identity = caller.require_workload()?;
-    let key = format!("{ENDPOINTS}{}", scoped(identity, &id)?);
+    let key = format!("{ENDPOINTS}{}", scoped(identity, &id, &shared.domain)?);
     if shared.store.get(&key).await?.is_none() {
         let message = "no such endpoint is registered: it may have left already";
         return Err(Refused::new(
@@ -249,9 +250,9 @@ async fn deregister(
         ));
     }
     let deleted = shared.store.commit(vec![Write::delete(key)]).await;
-    deleted.map_err(refused)?;
+    let revision = deleted.map_err(refused)?;
     tracing::info!(%identity, id, "deregistered");
-    Ok(StatusCode::NO_CONTENT)
+    Ok((written_at(revision), StatusCode::NO_CONTENT))
 }
 
 fn refused(error: CommitError) -> Refused {
@@ -292,19 +293,27 @@ mod tests {
         assert!(remember(&store, &port("api.shop:999")).await.is_err());
         assert_eq!(remember(&store, &port("api.shop:1")).await, Ok(None));
 
-        let services = (1..MAX_SERVICES).map(|n| format!("services/shop/s{n}"));
+        let write = Write::put("services/shop/later", r#"{"ports":[1]}"#);
+        store.commit(vec![write]).await.unwrap();
+        let refused = remember(&store, &port("later.shop:1")).await.unwrap_err();
+        assert!(format!("{refused:?}").contains("services/shop/later"));
+
+        let services = (2..MAX_SERVICES).map(|n| format!("services/shop/s{n}"));
         puts(services.collect()).await.unwrap();
         assert!(remember(&store, &port("new.shop:80")).await.is_err());
         assert!(remember(&store, &port("new.bank:80")).await.is_ok());
-        assert!(remember(&store, &port("s1.shop:80")).await.is_ok());
+        assert!(remember(&store, &port("s2.shop:80")).await.is_ok());
     }
 
     #[test]
     fn c20_ids_of_two_identities_never_meet() {
+        let domain: TrustDomain = "mesh.local".parse().unwrap();
         let scope = |account: &str, id: &str| {
             let identity = format!("spiffe://mesh.local/ns/shop/sa/{account}");
-            scoped(&identity.parse().unwrap(), id)
+            scoped(&identity.parse().unwrap(), id, &domain)
         };
+        let foreign = "spiffe://other.local/ns/shop/sa/web".parse().unwrap();
+        assert!(scoped(&foreign, "1", &domain).is_err());
         assert_eq!(scope("web", "1").as_deref(), Ok("shop/web/1"));
         assert_ne!(scope("web", "1"), scope("api", "1"));
         for id in ["", "../api/1", "a/b", "a b", "ä", &"a".repeat(129)] {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::extract::{Request, State as Extracted};
-use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::middleware;
 use mesh_policy::identity::TrustDomain;
 use mesh_policy::token::{JoinToken, RootHash};
 use mesh_tls::anchors::{InvalidAnchor, root_hash};
@@ -29,11 +27,11 @@ use crate::objects::{ApplyError, Mode, Objects};
 use crate::statistics::Statistics;
 use crate::store::lock::{DirectoryLock, NotLocked};
 use crate::store::redb::{OpenError, Redb};
-use crate::store::{SharedStore, memory::Memory};
+use crate::store::{SharedStore, Unavailable, memory::Memory};
 use crate::watch::{self as watches, Sessions};
 use crate::wire::{Applied, TokenRequest};
-use crate::worlds::{self, Reader, Unreadable, Worlds};
-use crate::{access, admin, api, identity, registry, report, stat, targets};
+use crate::worlds::{self, Reader, Worlds};
+use crate::{access, admin, api, identity, records, registry, report, settle, stat, targets};
 
 /// How often what nobody can use any more is removed from the store.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -275,22 +273,15 @@ fn router(shared: &Shared) -> Router {
         .merge(report::routes())
         .merge(stat::routes())
         .merge(targets::routes())
+        .merge(records::routes())
         .fallback(access::nothing)
         .with_state(Arc::clone(shared))
         .merge(api::router(shared.objects.clone(), Some(statuses)))
-        .layer(middleware::from_fn_with_state(Arc::clone(shared), settle))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared.worlds),
+            settle::settle,
+        ))
         .layer(middleware::from_fn(access::check))
-}
-
-/// Answers a write once the plans hold it, so that who is told "done" and then asks is told the new.
-async fn settle(Extracted(shared): Extracted<Shared>, request: Request, next: Next) -> Response {
-    let writes = !request.method().is_safe();
-    let response = next.run(request).await;
-    if writes && response.status().is_success() {
-        let revision = *shared.store.watch().borrow();
-        shared.worlds.caught_up(revision).await;
-    }
-    response
 }
 
 async fn sweep(shared: Shared, mut ending: watch::Receiver<bool>) {
@@ -341,9 +332,9 @@ pub enum StartError {
     /// The store's file cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The store's records cannot be read.
+    /// The store cannot be read.
     #[error(transparent)]
-    Store(#[from] Unreadable),
+    Store(#[from] Unavailable),
     /// A port cannot be had.
     #[error(
         "cannot listen on {address}: another program may hold it; choose another, or 0 for any free one"

@@ -160,6 +160,28 @@ pub struct ApplyProblem {
     pub message: String,
 }
 
+/// `GET /v1/unreadable`: what is stored and cannot be read by this version, as after going back
+/// from a newer one. `DELETE /v1/unreadable?key=…&revision=…` removes one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableList {
+    /// The records in the order of their keys.
+    pub records: Vec<UnreadableRecord>,
+}
+
+/// One stored record that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableRecord {
+    /// Its key; that of an object is `objects/<group>/<plural>/<namespace>/<name>`.
+    pub key: String,
+    /// The revision that wrote it last.
+    pub revision: u64,
+    /// The kind that it says it is, if it says one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What is wrong with it.
+    pub why: String,
+}
+
 /// `GET /v1/stat`: which services, and for how long back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use mesh_discovery::client::ClientError;
 use mesh_discovery::objects::ObjectName;
 use mesh_policy::manifest::Kind;
 
-use super::{Done, apply, get};
+use super::{Done, apply, get, unreadable};
 use crate::access::Access;
 use crate::args::Global;
 use crate::failure::{Failure, NO};
@@ -18,7 +18,7 @@ use crate::manifests::{Knowledge, Manifests, refused};
 /// is not there is told, the others go all the same, and the exit code is 1.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The kind and the name, or KIND/NAME.
+    /// The kind and the name, or KIND/NAME; or the word unreadable and the key of a record.
     #[arg(value_name = "KIND NAME", num_args = 1..=2, required_unless_present = "filename", conflicts_with = "filename")]
     object: Vec<String>,
     /// A file, a directory (its *.yaml, *.yml and *.json), or - for standard input.
@@ -32,7 +32,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     // What is wrong with the command line is told before credentials are looked for.
     let named = match args.filename.is_empty() {
-        true => Some(one(&args.object)?),
+        true => match one(&args.object) {
+            Ok(one) => Some(one),
+            Err(unknown) => return unreadable::delete(&args.object, unknown, global).await,
+        },
         false => None,
     };
     let access = Access::new(global)?;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use time::{Date, Month, OffsetDateTime, Time};
 
 use self::columns::{Column, columns};
-use super::Done;
+use super::{Done, unreadable};
 use crate::access::Access;
 use crate::args::{Global, Output};
 use crate::failure::Failure;
@@ -20,13 +20,17 @@ use crate::render;
 /// Show what is applied.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The kind, such as httproute or svc, and a name for one object alone; or KIND/NAME.
+    /// The kind, such as httproute or svc, and a name for one object alone; or KIND/NAME. The word
+    /// unreadable shows what is stored and cannot be read by this version of discovery.
     #[arg(value_name = "KIND [NAME]", num_args = 1..=2, required = true)]
     object: Vec<String>,
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
-    let (kind, name) = subject(&args.object)?;
+    let (kind, name) = match subject(&args.object) {
+        Ok(subject) => subject,
+        Err(unknown) => return unreadable::get(&args.object, unknown, global).await,
+    };
     let access = Access::new(global)?;
     let Some(name) = name else {
         let mut items = access.client.list(kind, access.listed(global)).await?;

@@ -7,6 +7,7 @@ pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod stat;
 pub(crate) mod token;
+mod unreadable;
 pub(crate) mod validate;
 mod version;
 

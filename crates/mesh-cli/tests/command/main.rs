@@ -7,6 +7,7 @@ mod files;
 mod objects;
 mod stat;
 mod tokens;
+mod unreadable;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

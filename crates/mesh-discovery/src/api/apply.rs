@@ -1,8 +1,8 @@
 //! `POST /v1/apply`: YAML of many objects, checked whole and written in one commit.
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::StatusCode;
 use mesh_policy::manifest::{Problem, Problems};
 
@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::{body, query};
 use crate::caller::{Caller, NotPermitted};
 use crate::objects::{ApplyError, MAX_APPLY_BYTES, Objects};
+use crate::settle::{WrittenAt, written_at};
 use crate::wire::{Applied, ApplyProblem, ApplyRefused};
 
 /// Problems told of one file; who has more mends these first.
@@ -19,11 +20,12 @@ pub(super) async fn apply(
     State(objects): State<Objects>,
     caller: Caller,
     request: Request,
-) -> Result<Json<Applied>, Refused> {
+) -> Result<(Extension<WrittenAt>, Json<Applied>), Refused> {
     caller.require_admin()?;
     let mode = query::mode(request.uri().query())?;
     let text = body::read_text(request, MAX_APPLY_BYTES).await?;
-    Ok(Json(objects.apply_yaml(&text, mode).await?))
+    let applied = objects.apply_yaml(&text, mode).await?;
+    Ok((written_at(applied.revision), Json(applied)))
 }
 
 /// An apply that wrote nothing.

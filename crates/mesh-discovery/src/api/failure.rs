@@ -185,7 +185,7 @@ impl From<ObjectError> for Failure {
                     message,
                 )
             }
-            ObjectError::Damaged { .. } | ObjectError::Refused(_) => {
+            ObjectError::Refused(_) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "the resource API failed"

@@ -21,7 +21,7 @@ mod warning;
 use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http::StatusCode;
 use mesh_policy::manifest::{Manifest, Problem, Problems};
 use serde_json::{Value, json};
@@ -32,6 +32,7 @@ use self::path::Target;
 use crate::admission;
 use crate::caller::{Caller, NotPermitted};
 use crate::objects::{MAX_OBJECT_BYTES, Mode, ObjectName, Objects, Precondition, Stored};
+use crate::settle::{WrittenAt, written_at};
 
 pub use self::status::Statuses;
 
@@ -137,8 +138,11 @@ impl Call {
     /// The object as it is told, with how it stands.
     fn show(&self, stored: Stored) -> Value {
         let statuses = self.statuses.as_ref();
-        let status = statuses.and_then(|statuses| statuses.of(&stored));
+        let status = statuses.map(|statuses| statuses.of(&stored));
         let mut shown = stored.presented(&self.target.api_version());
+        // Of a damaged record nothing is left but its name.
+        let kind = self.target.kind.kind();
+        shown["kind"] = json!(kind);
         if let Some(status) = status {
             shown["status"] = status;
         }
@@ -152,9 +156,10 @@ impl Call {
             return Err(Failure::bad_request(message));
         }
         let stored = self.objects.create(&manifest, self.mode).await?;
+        let written = self.written(stored.revision());
         let answer = Json(stored.presented(&self.target.api_version()));
         let warnings = warning::headers(&manifest.warnings);
-        Ok((StatusCode::CREATED, warnings, answer).into_response())
+        Ok((StatusCode::CREATED, written, warnings, answer).into_response())
     }
 
     async fn replace(&self, name: &ObjectName, request: Request) -> Result<Response, Failure> {
@@ -167,8 +172,9 @@ impl Call {
             return Err(Failure::bad_request(message));
         }
         let stored = self.objects.replace(&manifest, self.mode).await?;
+        let written = self.written(stored.revision());
         let answer = Json(stored.presented(&self.target.api_version()));
-        Ok((warning::headers(&manifest.warnings), answer).into_response())
+        Ok((written, warning::headers(&manifest.warnings), answer).into_response())
     }
 
     async fn delete(&self, name: &ObjectName, request: Request) -> Result<Response, Failure> {
@@ -179,7 +185,7 @@ impl Call {
             false => self.mode,
         };
         let precondition = options.precondition;
-        let removed = self.objects.delete(name, &precondition, mode).await?;
+        let (removed, revision) = self.objects.delete(name, &precondition, mode).await?;
         let answer = json!({
             "kind": "Status",
             "apiVersion": "v1",
@@ -192,7 +198,12 @@ impl Call {
                 "uid": removed.uid(),
             },
         });
-        Ok(Json(answer).into_response())
+        Ok((self.written(revision), Json(answer)).into_response())
+    }
+
+    /// What the answer to a write waits for; a dry run wrote nothing.
+    fn written(&self, revision: u64) -> Option<Extension<WrittenAt>> {
+        (self.mode == Mode::Write).then(|| written_at(revision))
     }
 
     /// Reads the object in the body and sees that it is what the path says.

@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use mesh_policy::manifest::{Kind, Parent, parse_json};
+use mesh_policy::manifest::{Kind, Parent, Problems, parse_json};
 use serde_json::{Value, json};
 
 use crate::compile::{Condition, Holds, Status, World};
-use crate::objects::{Stored, rfc3339};
+use crate::objects::{Stored, Unreadable, rfc3339};
 
 /// Who fills in the status of a route, as Gateway API names it.
 const CONTROLLER: &str = "mesh.rs/discovery";
@@ -48,10 +48,13 @@ impl Statuses {
         }
     }
 
-    /// The status of an object, as JSON; `None` for one that can no longer be read.
-    pub(super) fn of(&self, stored: &Stored) -> Option<Value> {
+    /// The status of an object, as JSON.
+    pub(super) fn of(&self, stored: &Stored) -> Value {
         let object = stored.json();
-        let manifest = parse_json(object).ok()?;
+        let manifest = match parse_json(object) {
+            Ok(manifest) => manifest,
+            Err(problems) => return self.unreadable(stored, &problems),
+        };
         let generation = object["metadata"]["generation"].as_u64();
         let show = |place: &str, conditions: &[Condition]| -> Value {
             let key = |about: &str| format!("{}/{place}/{about}", stored.uid());
@@ -77,7 +80,25 @@ impl Statuses {
         if manifest.meta.kind == Kind::Service {
             status["loadBalancer"] = json!({});
         }
-        Some(status)
+        status
+    }
+
+    /// Of an object that a newer version or another program stored.
+    fn unreadable(&self, stored: &Stored, problems: &Problems) -> Value {
+        let condition = Condition {
+            about: "Accepted",
+            holds: Holds::No,
+            reason: "Unreadable",
+            message: format!(
+                "this version of discovery cannot read the object, and closes what it governs ({}): update discovery, or replace or delete the object",
+                Unreadable::new(problems)
+            ),
+        };
+        // Its name, since a damaged record has no uid.
+        let key = format!("{}/{}", stored.uid(), stored.json()["metadata"]["name"]);
+        let since = self.since(key, condition.holds);
+        let generation = stored.json()["metadata"]["generation"].as_u64();
+        json!({"conditions": [shown(&condition, generation, since)]})
     }
 
     fn since(&self, key: String, holds: Holds) -> SystemTime {

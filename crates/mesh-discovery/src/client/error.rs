@@ -33,6 +33,14 @@ pub enum ClientError {
         #[source]
         source: Option<reqwest::Error>,
     },
+    /// Discovery is there and cannot do it now, such as when its store takes no writes.
+    #[error("discovery at {server} cannot do this now: {message}")]
+    Failed {
+        /// The address.
+        server: String,
+        /// What discovery said.
+        message: String,
+    },
     /// The caller may not do this.
     #[error("not permitted: {message}")]
     NotPermitted {
@@ -65,13 +73,13 @@ pub enum ClientError {
 
 impl ClientError {
     /// The exit code of a command that ends with this, after `sysexits.h`: 1 for a plain no,
-    /// 65 for bad input, 69 for no discovery, 77 for no permission, 78 for bad configuration.
+    /// 65 for bad input, 69 for no discovery or one that cannot do it now, 77 for no permission, 78 for bad configuration.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::NotFound { .. } | Self::Conflict { .. } => 1,
             Self::Refused { .. } => 65,
-            Self::Unreachable { .. } => 69,
+            Self::Unreachable { .. } | Self::Failed { .. } => 69,
             Self::NotPermitted { .. } => 77,
             Self::Kubeconfig(_) | Self::Credentials(_) | Self::Address { .. } => 78,
         }
@@ -106,6 +114,8 @@ impl fmt::Display for Lines<'_> {
 pub(super) struct Said {
     pub(super) message: String,
     pub(super) problems: Vec<ApplyProblem>,
+    /// Whether it has a form of discovery's own, and not that of something in between.
+    pub(super) by_discovery: bool,
 }
 
 impl Said {
@@ -117,7 +127,11 @@ impl Said {
             problems: Vec<ApplyProblem>,
         }
         match serde_json::from_slice(body) {
-            Ok(Wire { message, problems }) => Self { message, problems },
+            Ok(Wire { message, problems }) => Self {
+                message,
+                problems,
+                by_discovery: true,
+            },
             Err(_) => Self::default(),
         }
     }

@@ -18,6 +18,7 @@
 mod credentials;
 mod error;
 pub mod kubeconfig;
+mod paths;
 #[cfg(test)]
 mod tests;
 
@@ -37,8 +38,12 @@ use serde_json::Value;
 pub use self::error::ClientError;
 use self::error::Said;
 use self::kubeconfig::Kubeconfig;
+use self::paths::{collection_path, object_path, segment};
 use crate::objects::{Mode, ObjectName};
-use crate::wire::{Applied, Stat, StatQuery, TokenCreated, TokenList, TokenRequest, TokenSummary};
+use crate::wire::{
+    Applied, Stat, StatQuery, TokenCreated, TokenList, TokenRequest, TokenSummary, UnreadableList,
+    UnreadableRecord,
+};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -269,6 +274,33 @@ impl Client {
             .await
     }
 
+    /// What is stored and cannot be read by this version of discovery, of every kind.
+    ///
+    /// # Errors
+    ///
+    /// As they come.
+    pub async fn unreadable(&self) -> Result<Vec<UnreadableRecord>, ClientError> {
+        let list: UnreadableList = self
+            .json(self.request(Method::GET, "/v1/unreadable"))
+            .await?;
+        Ok(list.records)
+    }
+
+    /// Removes such a record, as it was seen.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NotFound`]; [`ClientError::Conflict`] when it has changed or can be read;
+    /// the others as they come.
+    pub async fn remove_unreadable(&self, record: &UnreadableRecord) -> Result<(), ClientError> {
+        let revision = record.revision.to_string();
+        let request = self
+            .request(Method::DELETE, "/v1/unreadable")
+            .query(&[("key", &record.key), ("revision", &revision)]);
+        self.answer(request).await?;
+        Ok(())
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http.request(method, format!("{}{path}", self.server))
     }
@@ -303,7 +335,7 @@ impl Client {
     fn refusal(&self, status: StatusCode, said: Said) -> ClientError {
         let message = match said.message.is_empty() {
             true => format!("discovery at {} answered {status}", self.server),
-            false => said.message,
+            false => said.message.clone(),
         };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -311,6 +343,14 @@ impl Client {
             }
             StatusCode::NOT_FOUND => ClientError::NotFound { message },
             StatusCode::CONFLICT => ClientError::Conflict { message },
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR
+                if said.by_discovery =>
+            {
+                ClientError::Failed {
+                    server: self.server.clone(),
+                    message,
+                }
+            }
             status if status.is_client_error() => ClientError::Refused {
                 message,
                 file: String::new(),
@@ -360,34 +400,4 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
             None => return error,
         }
     }
-}
-
-fn collection_path(kind: Kind, namespace: Option<&str>) -> Result<String, ClientError> {
-    let newest = kind.versions().first().copied().unwrap_or_default();
-    let root = match kind.group() {
-        "" => format!("/api/{newest}"),
-        group => format!("/apis/{group}/{newest}"),
-    };
-    let plural = kind.plural();
-    Ok(match namespace {
-        None => format!("{root}/{plural}"),
-        Some(namespace) => format!("{root}/namespaces/{}/{plural}", segment(namespace)?),
-    })
-}
-
-fn object_path(name: &ObjectName) -> Result<String, ClientError> {
-    let collection = collection_path(name.kind, Some(&name.namespace))?;
-    Ok(format!("{collection}/{}", segment(&name.name)?))
-}
-
-/// A name as a segment of a path. One that would need escaping names nothing.
-fn segment(name: &str) -> Result<&str, ClientError> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-        let name: String = name.chars().take(120).collect();
-        let message =
-            format!("nothing is called {name:?}: names hold letters, digits, '-' and '.'");
-        return Err(ClientError::NotFound { message });
-    }
-    Ok(name)
 }

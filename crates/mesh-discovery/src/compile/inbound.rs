@@ -183,6 +183,15 @@ impl Policies {
         }
     }
 
+    /// Whether any `Server` selects the workload, on whichever port.
+    pub(super) fn selects(&self, workload: &Workload<'_>) -> bool {
+        self.servers.iter().any(|manifest| {
+            let of_labels = |selector: &LabelSelector| selector.matches(workload.labels);
+            manifest.meta.namespace.as_str() == workload.namespace
+                && matches!(&manifest.spec, Spec::Server(server) if of_labels(&server.selector))
+        })
+    }
+
     /// The servers of the namespace of `manifest`.
     fn servers_beside(&self, manifest: &Manifest) -> impl Iterator<Item = &Manifest> {
         let namespace = manifest.meta.namespace.clone();

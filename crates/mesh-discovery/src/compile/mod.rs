@@ -16,6 +16,7 @@ mod outbound;
 mod resilience;
 mod services;
 mod status;
+mod unreadable;
 mod world;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use inbound::Workload;
 pub(crate) use services::DEFAULT_PORT;
 pub use status::{Condition, Holds, Status};
+pub use unreadable::UnreadableObject;
 pub use world::World;
 
 /// All that a world is made of, read at one revision.

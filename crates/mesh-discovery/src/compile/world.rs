@@ -13,6 +13,7 @@ use mesh_policy::plan::watch::Cursor;
 use super::inbound::{Policies, Workload};
 use super::outbound::Routes;
 use super::services::Services;
+use super::unreadable::{Unreadable, UnreadableObject};
 use super::{Registered, Sources};
 
 /// The mesh at one revision.
@@ -25,6 +26,7 @@ pub struct World {
     pub(super) services: Services,
     pub(super) routes: Routes,
     pub(super) policies: Policies,
+    unreadable: Unreadable,
     endpoints: BTreeMap<ServicePort, Arc<EndpointSet>>,
     nobody: Arc<EndpointSet>,
     /// Bounded by the services that exist and the namespaces that have routes of their own.
@@ -47,9 +49,19 @@ impl World {
             routes: Routes::new(&sources.objects),
             services,
             policies,
+            unreadable: Unreadable::default(),
             endpoints,
             nobody: Arc::default(),
             plans: Mutex::default(),
+        }
+    }
+
+    /// The world in which these objects are stored as well: what they govern is closed.
+    #[must_use]
+    pub fn with_unreadable(self, objects: impl IntoIterator<Item = Arc<UnreadableObject>>) -> Self {
+        Self {
+            unreadable: Unreadable::new(objects),
+            ..self
         }
     }
 
@@ -65,12 +77,17 @@ impl World {
         if !self.services.knows(service) {
             return None;
         }
-        let own = self.routes.consumed_from(service, namespace);
+        let own = self.routes.consumed_from(service, namespace)
+            || self.unreadable.consumed_from(service, namespace);
         let key = (service.clone(), own.then(|| namespace.to_owned()));
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        let plan = plans
-            .entry(key)
-            .or_insert_with(|| Arc::new(self.routes.plan(&self.services, service, namespace)));
+        let plan = plans.entry(key).or_insert_with(|| {
+            let mut plan = self.routes.plan(&self.services, service, namespace);
+            let reading = (service, namespace);
+            self.unreadable
+                .close_calls(&mut plan, reading, &self.routes);
+            Arc::new(plan)
+        });
         Some(plan.clone())
     }
 
@@ -121,7 +138,9 @@ impl World {
         serves: &ServiceAddress,
         workload: &Workload<'_>,
     ) -> Part<InboundPlan> {
-        self.policies.plan(&self.services, serves, workload)
+        let plan = self.policies.plan(&self.services, serves, workload);
+        self.unreadable
+            .close_inbound(plan, (serves, workload), &self.policies)
     }
 }
 

@@ -21,11 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use super::grant::{self, Grant};
 use super::token::{self, REPLAY, TokenRecord, UselessToken, seconds};
+use crate::store::decode::{self, NotRead, Undecodable};
 use crate::store::{CommitError, Expect, SharedStore, Unavailable, Write};
 
 /// How often a commit that lost against another replica is decided anew.
 const ATTEMPTS: usize = 16;
-const ISSUED: &str = "issued/";
+/// The prefix of answers that can be asked for again: `issued/<token>/<key>`.
+pub(crate) const ISSUED: &str = "issued/";
 
 /// Issues certificates.
 #[derive(Debug)]
@@ -77,7 +79,7 @@ impl Signed {
 
 /// What was issued for a token, kept as long as it can be asked for again.
 #[derive(Debug, Serialize, Deserialize)]
-struct IssuedRecord {
+pub(crate) struct IssuedRecord {
     /// In seconds since the Unix epoch.
     at: u64,
     response: EnrolResponse,
@@ -128,7 +130,7 @@ impl Enroller {
     ) -> Result<Enrolled, EnrolError> {
         let found = self.store.get(&token::key(token.id())).await?;
         let found = found.ok_or(UselessToken::Unknown)?;
-        let record = TokenRecord::from_json(&found.value).ok_or(UselessToken::Unknown)?;
+        let record = TokenRecord::from_json(&found.value).ok_or(UselessToken::Unreadable)?;
         record.check_secret(token)?;
         let request = SigningRequest::from_der(csr)?;
         let issued_key = issued_key(token.id(), &request.public_key_hash());
@@ -163,11 +165,9 @@ impl Enroller {
         issued_key: &str,
         now: SystemTime,
     ) -> Result<Option<EnrolResponse>, EnrolError> {
-        let Some(record) = self.store.get(issued_key).await? else {
-            return Ok(None);
-        };
-        let issued = serde_json::from_slice::<IssuedRecord>(&record.value).ok();
+        let issued = decode::find::<IssuedRecord>(&*self.store, issued_key).await?;
         let now = seconds(now);
+        let issued = issued.map(|(issued, _)| issued);
         let fresh = issued.filter(|issued| now < issued.at.saturating_add(REPLAY.as_secs()));
         Ok(fresh.map(|issued| EnrolResponse {
             now,
@@ -179,13 +179,9 @@ impl Enroller {
     async fn grant(&self, token: &TokenRecord) -> Result<Write, EnrolError> {
         let key = grant::key(&token.identity, self.issuer.domain());
         let key = key.ok_or_else(|| EnrolError::UnknownIdentity(token.identity.clone()))?;
-        let found = self.store.get(&key).await?;
-        let (before, expect) = match &found {
+        let (before, expect) = match decode::find(&*self.store, &key).await? {
             None => (Grant::default(), Expect::Absent),
-            Some(record) => (
-                serde_json::from_slice(&record.value).unwrap_or_default(),
-                Expect::Revision(record.revision),
-            ),
+            Some((grant, revision)) => (grant, Expect::Revision(revision)),
         };
         let after = before.with(&Grant::of_token(&token.serves));
         let json = serde_json::to_vec(&after).expect("a grant has string keys");
@@ -241,8 +237,7 @@ impl Enroller {
         let before = seconds(now).saturating_sub(REPLAY.as_secs());
         let listing = self.store.list(ISSUED).await?;
         let old = listing.records.into_iter().filter(|record| {
-            serde_json::from_slice::<IssuedRecord>(&record.value)
-                .map_or(true, |issued| issued.at < before)
+            decode::decode::<IssuedRecord>(record).is_ok_and(|issued| issued.at < before)
         });
         let writes = old
             .map(|record| Write::delete(record.key).expecting(Expect::Revision(record.revision)));
@@ -283,8 +278,19 @@ pub(crate) enum EnrolError {
     Busy,
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+    #[error(transparent)]
+    Unreadable(#[from] Undecodable),
     #[error("the store refused the commit: try again")]
     Refused(#[source] CommitError),
+}
+
+impl From<NotRead> for EnrolError {
+    fn from(error: NotRead) -> Self {
+        match error {
+            NotRead::Unavailable(error) => Self::Unavailable(error),
+            NotRead::Undecodable(error) => Self::Unreadable(error),
+        }
+    }
 }
 
 impl From<CommitError> for EnrolError {

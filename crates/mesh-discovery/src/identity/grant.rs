@@ -8,8 +8,13 @@ use std::collections::BTreeSet;
 use mesh_policy::identity::{Identity, TrustDomain};
 use mesh_policy::name::ServiceName;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use crate::store::{Store, Unavailable};
+use crate::store::Store;
+use crate::store::decode::{self, NotRead};
+
+/// The prefix of grants: `identities/<namespace>/<account>`.
+pub(crate) const IDENTITIES: &str = "identities/";
 
 /// What an identity may serve.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +23,9 @@ pub(crate) struct Grant {
     pub(crate) own_namespace: bool,
     /// These services, wherever they are.
     pub(crate) services: BTreeSet<ServiceName>,
+    /// What a newer version wrote beside, to be kept when this one writes.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 impl Grant {
@@ -26,6 +34,7 @@ impl Grant {
         Self {
             own_namespace: serves.is_empty(),
             services: serves.iter().cloned().collect(),
+            rest: Map::new(),
         }
     }
 
@@ -50,20 +59,22 @@ pub(crate) fn key(identity: &Identity, domain: &TrustDomain) -> Option<String> {
         return None;
     }
     let (namespace, account) = identity.workload()?;
-    Some(format!("identities/{namespace}/{account}"))
+    Some(format!("{IDENTITIES}{namespace}/{account}"))
 }
 
 /// The grant of `identity`; `None` if it never joined, as far as the store knows.
+///
+/// A grant that cannot be read is an error: without it nothing is granted.
 pub(crate) async fn find(
     store: &dyn Store,
     identity: &Identity,
     domain: &TrustDomain,
-) -> Result<Option<Grant>, Unavailable> {
+) -> Result<Option<Grant>, NotRead> {
     let Some(key) = key(identity, domain) else {
         return Ok(None);
     };
-    let record = store.get(&key).await?;
-    Ok(record.and_then(|record| serde_json::from_slice(&record.value).ok()))
+    let found = decode::find(store, &key).await?;
+    Ok(found.map(|(grant, _)| grant))
 }
 
 #[cfg(test)]
@@ -90,6 +101,16 @@ mod tests {
         assert!(both.allows(&web, &service("orders.shop")));
         assert!(both.allows(&web, &service("front.edge")));
         assert!(!Grant::default().allows(&web, &service("web.shop")));
+    }
+
+    #[test]
+    fn c18_what_a_newer_version_wrote_into_a_grant_is_kept() {
+        let newer = r#"{"own_namespace":false,"services":["a.b"],"until":7}"#;
+        let grant: Grant = serde_json::from_str(newer).unwrap();
+        let more = grant.with(&Grant::of_token(&[]));
+        let json = serde_json::to_value(&more).unwrap();
+        assert_eq!(json["until"], 7);
+        assert_eq!(json["own_namespace"], true);
     }
 
     #[test]

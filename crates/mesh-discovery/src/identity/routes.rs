@@ -84,6 +84,7 @@ impl From<EnrolError> for Refused {
             EnrolError::Token(_) => (StatusCode::FORBIDDEN, "join-refused"),
             EnrolError::Request(_) => (StatusCode::BAD_REQUEST, "bad-request"),
             EnrolError::UnknownIdentity(_) => (StatusCode::FORBIDDEN, "unknown-identity"),
+            EnrolError::Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unreadable"),
             EnrolError::Issuer(_) => (StatusCode::SERVICE_UNAVAILABLE, "issuer"),
             EnrolError::Busy | EnrolError::Unavailable(_) | EnrolError::Refused(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")

@@ -7,6 +7,7 @@ use mesh_policy::identity::{Identity, SYSTEM_NAMESPACE, TrustDomain};
 use mesh_policy::name::ServiceName;
 use mesh_policy::token::{JoinToken, RootHash};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::store::{CommitError, Expect, SharedStore, Unavailable, Write};
 use crate::wire::{TokenList, TokenRequest, TokenSummary};
@@ -22,10 +23,11 @@ pub const MAX_TOKENS: usize = 10_000;
 /// How long the same key gets the same certificate again for a token, used up or ended meanwhile.
 pub(super) const REPLAY: Duration = Duration::from_secs(60);
 
-const PREFIX: &str = "tokens/";
+/// The prefix of join tokens: `tokens/<id>`.
+pub(crate) const TOKENS: &str = "tokens/";
 
 pub(crate) fn key(id: &str) -> String {
-    format!("{PREFIX}{id}")
+    format!("{TOKENS}{id}")
 }
 
 /// A token as it is kept.
@@ -38,6 +40,9 @@ pub(crate) struct TokenRecord {
     pub(crate) uses_left: u32,
     /// In seconds since the Unix epoch.
     expires: u64,
+    /// What a newer version wrote beside, to be kept when this one writes.
+    #[serde(flatten)]
+    rest: Map<String, Value>,
 }
 
 /// Why a token lets nobody in. Only the log tells it apart: a client that learns which it was
@@ -48,6 +53,8 @@ pub(crate) enum UselessToken {
     Malformed,
     #[error("there is no token of this id: it was never made, was revoked, or ended long ago")]
     Unknown,
+    #[error("what is stored of it cannot be read by this version")]
+    Unreadable,
     #[error("its secret is wrong")]
     WrongSecret,
     #[error("it was made by another discovery: it carries another root")]
@@ -129,7 +136,7 @@ impl Tokens {
         now: SystemTime,
     ) -> Result<(JoinToken, u64), TokenError> {
         check(request)?;
-        if self.store.list(PREFIX).await?.records.len() >= MAX_TOKENS {
+        if self.store.list(TOKENS).await?.records.len() >= MAX_TOKENS {
             return Err(TokenError::TooMany);
         }
         let (mut id, mut secret) = ([0; 9], [0; 32]);
@@ -146,6 +153,7 @@ impl Tokens {
             secret: token.secret_hash(),
             uses_left: request.uses,
             expires,
+            rest: Map::new(),
         };
         let write = Write::put(key(token.id()), record.to_json()).expecting(Expect::Absent);
         self.store.commit(vec![write]).await?;
@@ -156,10 +164,10 @@ impl Tokens {
     /// The tokens that can still be used, by id.
     pub(crate) async fn list(&self, now: SystemTime) -> Result<TokenList, Unavailable> {
         let now = seconds(now);
-        let listing = self.store.list(PREFIX).await?;
+        let listing = self.store.list(TOKENS).await?;
         let usable = listing.records.iter().filter_map(|record| {
             let token = TokenRecord::from_json(&record.value)?;
-            let id = record.key.strip_prefix(PREFIX)?.to_owned();
+            let id = record.key.strip_prefix(TOKENS)?.to_owned();
             (token.uses_left > 0 && token.expires > now).then_some(TokenSummary {
                 id,
                 identity: token.identity,
@@ -184,12 +192,13 @@ impl Tokens {
     }
 
     /// Removes the tokens that ended before `now`, and whose last answer nobody can ask for again.
+    /// A token that cannot be read may be a newer version's and good: it is left alone.
     pub(crate) async fn sweep(&self, now: SystemTime) -> Result<(), TokenError> {
         let now = seconds(now);
-        let listing = self.store.list(PREFIX).await?;
+        let listing = self.store.list(TOKENS).await?;
         let ended = listing.records.into_iter().filter(|record| {
             TokenRecord::from_json(&record.value)
-                .is_none_or(|token| token.expires.saturating_add(REPLAY.as_secs()) <= now)
+                .is_some_and(|token| token.expires.saturating_add(REPLAY.as_secs()) <= now)
         });
         let writes = ended
             .map(|record| Write::delete(record.key).expecting(Expect::Revision(record.revision)));
@@ -281,93 +290,4 @@ impl From<CommitError> for TokenError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::store::memory::Memory;
-
-    fn tokens() -> Tokens {
-        let domain = "mesh.local".parse().unwrap();
-        Tokens::new(Arc::new(Memory::new()), domain, [7; 32])
-    }
-
-    fn request() -> TokenRequest {
-        TokenRequest::new("shop".parse().unwrap(), "web".parse().unwrap())
-    }
-
-    #[tokio::test]
-    async fn s01_the_store_holds_no_secret() {
-        let tokens = tokens();
-        let (token, _) = tokens.create(&request(), SystemTime::now()).await.unwrap();
-        let record = tokens.store.get(&key(token.id())).await.unwrap().unwrap();
-        let text = String::from_utf8(record.value.to_vec()).unwrap();
-        let revealed = token.reveal();
-        let secret = revealed.split('.').nth(2).unwrap();
-        assert!(!text.contains(secret), "{text}");
-        let kept = TokenRecord::from_json(&record.value).unwrap();
-        assert_eq!(kept.check_secret(&token), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn every_bound_of_a_token_is_checked() {
-        let tokens = tokens();
-        let break_it: [fn(&mut TokenRequest); 6] = [
-            |r| r.namespace = "mesh-system".parse().unwrap(),
-            |r| r.ttl_seconds = 0,
-            |r| r.ttl_seconds = 86_401,
-            |r| r.uses = 0,
-            |r| r.uses = 1001,
-            |r| r.serves = vec!["a.b".parse().unwrap(); 65],
-        ];
-        for change in break_it {
-            let mut request = request();
-            change(&mut request);
-            let made = tokens.create(&request, SystemTime::now()).await;
-            assert!(made.is_err(), "{request:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_list_tells_what_can_be_used_and_a_sweep_removes_what_cannot() {
-        let tokens = tokens();
-        let now = SystemTime::now();
-        let (token, expires) = tokens.create(&request(), now).await.unwrap();
-        let listed = tokens.list(now).await.unwrap().tokens;
-        assert_eq!(listed.len(), 1);
-        assert_eq!(listed[0].id, token.id());
-        assert_eq!(listed[0].uses_left, 1);
-
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(expires);
-        assert_eq!(tokens.list(end).await.unwrap().tokens, []);
-        tokens.sweep(now).await.unwrap();
-        assert!(tokens.revoke(token.id()).await.unwrap());
-        assert!(!tokens.revoke(token.id()).await.unwrap());
-
-        let (token, _) = tokens.create(&request(), now).await.unwrap();
-        tokens.sweep(end).await.unwrap();
-        let kept = tokens.store.get(&key(token.id())).await.unwrap();
-        assert!(kept.is_some(), "a lost answer can still be asked for");
-        tokens.sweep(end + REPLAY).await.unwrap();
-        assert!(!tokens.revoke(token.id()).await.unwrap());
-    }
-
-    #[test]
-    fn j01_a_token_that_is_wrong_or_late_is_useless() {
-        let token = JoinToken::new([1; 9], [2; 32], [7; 32]);
-        let record = TokenRecord {
-            identity: "spiffe://mesh.local/ns/shop/sa/web".parse().unwrap(),
-            serves: Vec::new(),
-            secret: token.secret_hash(),
-            uses_left: 1,
-            expires: 100,
-        };
-        assert_eq!(record.check_secret(&token), Ok(()));
-        assert_eq!(record.check_end(99), Ok(()));
-        assert_eq!(record.check_end(100), Err(UselessToken::Expired));
-        let forged = JoinToken::new([1; 9], [3; 32], [7; 32]);
-        assert_eq!(record.check_secret(&forged), Err(UselessToken::WrongSecret));
-        let used = record.used().unwrap();
-        assert_eq!(used.used(), Err(UselessToken::UsedUp));
-    }
-}
+mod tests;

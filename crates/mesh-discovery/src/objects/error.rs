@@ -37,12 +37,6 @@ pub enum ObjectError {
         /// Its size as JSON.
         bytes: usize,
     },
-    /// The record under `key` is no object: the store was changed by something else.
-    #[error("the record {key:?} holds no object: delete it, or restore the store from a backup")]
-    Damaged {
-        /// The record's key.
-        key: String,
-    },
     /// The store refused the commit for a reason that no caller can mend.
     #[error("the store refused the commit")]
     Refused(#[source] CommitError),

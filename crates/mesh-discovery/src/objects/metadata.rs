@@ -71,8 +71,11 @@ pub(super) fn revised(stored: &Value, raw: &Value, meta: &Meta) -> Option<Value>
     let generation = stored["metadata"]["generation"].as_u64().unwrap_or(1);
     let generation = generation + u64::from(!same_content);
     let metadata = section(&mut object, "metadata");
-    for field in ["uid", "creationTimestamp"] {
-        metadata.insert(field.into(), stored["metadata"][field].clone());
+    // What could not be read any more has lost them, and is born anew.
+    let birth = Birth::now();
+    for (field, anew) in [("uid", birth.uid), ("creationTimestamp", rfc3339(birth.at))] {
+        let kept = stored["metadata"][field].as_str();
+        metadata.insert(field.into(), json!(kept.unwrap_or(&anew)));
     }
     metadata.insert("generation".into(), json!(generation));
     Some(Value::Object(object))

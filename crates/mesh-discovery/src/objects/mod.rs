@@ -7,19 +7,23 @@
 mod apply;
 mod error;
 mod metadata;
+mod stored;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 use mesh_policy::identity::TrustDomain;
 use mesh_policy::manifest::{Kind, Manifest};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub use self::apply::ApplyError;
 pub use self::error::ObjectError;
 use self::metadata::Birth;
 pub(crate) use self::metadata::rfc3339;
-use crate::store::{CommitError, Expect, OBJECTS, Record, SharedStore, Write, object_key};
+pub use self::stored::{Stored, StoredList};
+pub(crate) use self::stored::{Unreadable, read};
+use crate::registry;
+use crate::store::{CommitError, Expect, OBJECTS, SharedStore, Write, object_key};
 
 /// The largest object, in bytes of JSON, as etcd and Kubernetes bound it.
 pub const MAX_OBJECT_BYTES: usize = 1024 * 1024;
@@ -57,69 +61,6 @@ impl ObjectName {
         let kind = self.kind;
         object_key(kind.group(), kind.plural(), &self.namespace, &self.name)
     }
-}
-
-/// An object as the store holds it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Stored {
-    json: Value,
-    revision: u64,
-}
-
-impl Stored {
-    /// Reads a record under [`OBJECTS`].
-    ///
-    /// # Errors
-    ///
-    /// [`ObjectError::Damaged`] if the record holds no JSON object.
-    pub fn from_record(record: &Record) -> Result<Self, ObjectError> {
-        match serde_json::from_slice(&record.value) {
-            Ok(json @ Value::Object(_)) => Ok(Self {
-                json,
-                revision: record.revision,
-            }),
-            Ok(_) | Err(_) => Err(ObjectError::Damaged {
-                key: record.key.clone(),
-            }),
-        }
-    }
-
-    /// The object as it was written, with `uid`, `creationTimestamp` and `generation`.
-    #[must_use]
-    pub const fn json(&self) -> &Value {
-        &self.json
-    }
-
-    /// The revision that wrote it last.
-    #[must_use]
-    pub const fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// The object as the resource API shows it under `api_version`.
-    ///
-    /// Versions of one kind share one content here, as with Kubernetes' conversion strategy `None`.
-    #[must_use]
-    pub fn presented(mut self, api_version: &str) -> Value {
-        self.json["apiVersion"] = json!(api_version);
-        self.json["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        self.json
-    }
-
-    /// Its unique id.
-    #[must_use]
-    pub fn uid(&self) -> &str {
-        self.json["metadata"]["uid"].as_str().unwrap_or_default()
-    }
-}
-
-/// Objects at one revision.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredList {
-    /// The store's revision when they were read.
-    pub revision: u64,
-    /// The objects by namespace, then name.
-    pub items: Vec<Stored>,
 }
 
 /// Whether a change is made.
@@ -198,7 +139,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`ObjectError::Unavailable`], [`ObjectError::Damaged`].
+    /// [`ObjectError::Unavailable`].
     pub async fn list(
         &self,
         kind: Kind,
@@ -212,11 +153,7 @@ impl Objects {
         let listing = self.store.list(&prefix).await?;
         Ok(StoredList {
             revision: listing.revision,
-            items: listing
-                .records
-                .iter()
-                .map(Stored::from_record)
-                .collect::<Result<_, _>>()?,
+            items: listing.records.iter().map(Stored::from_record).collect(),
         })
     }
 
@@ -224,7 +161,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`ObjectError::NotFound`], [`ObjectError::Unavailable`], [`ObjectError::Damaged`].
+    /// [`ObjectError::NotFound`], [`ObjectError::Unavailable`].
     pub async fn get(&self, name: &ObjectName) -> Result<Stored, ObjectError> {
         self.find(name)
             .await?
@@ -233,7 +170,7 @@ impl Objects {
 
     async fn find(&self, name: &ObjectName) -> Result<Option<Stored>, ObjectError> {
         let record = self.store.get(&name.key()).await?;
-        record.as_ref().map(Stored::from_record).transpose()
+        Ok(record.as_ref().map(Stored::from_record))
     }
 
     /// Stores a new object.
@@ -289,7 +226,9 @@ impl Objects {
         Err(ObjectError::busy(name))
     }
 
-    /// Removes an object and returns what it was.
+    /// Removes an object and returns what it was, and the revision that removed it.
+    ///
+    /// A Service is forgotten by the same commit: having been served once does not keep it.
     ///
     /// # Errors
     ///
@@ -299,23 +238,32 @@ impl Objects {
         name: &ObjectName,
         precondition: &Precondition,
         mode: Mode,
-    ) -> Result<Stored, ObjectError> {
+    ) -> Result<(Stored, u64), ObjectError> {
         for _ in 0..ATTEMPTS {
             let stored = self.get(name).await?;
             precondition.check(name, &stored)?;
             if mode == Mode::DryRun {
-                return Ok(stored);
+                let revision = stored.revision;
+                return Ok((stored, revision));
             }
-            let expect = Expect::Revision(stored.revision);
-            let write = Write::delete(name.key()).expecting(expect);
-            match self.store.commit(vec![write]).await {
-                Ok(_) => return Ok(stored),
+            let writes = deletion(&name.key(), stored.revision);
+            match self.store.commit(writes).await {
+                Ok(revision) => return Ok((stored, revision)),
                 Err(CommitError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(ObjectError::busy(name.clone()))
     }
+}
+
+/// The writes that remove the record under `key`, which was last written at `revision`. With a
+/// Service goes what is remembered of who once served it.
+pub(crate) fn deletion(key: &str, revision: u64) -> Vec<Write> {
+    let service = registry::service_of_object(key);
+    let served = service.map(|service| Write::delete(registry::service_key(&service)));
+    let own = Write::delete(key).expecting(Expect::Revision(revision));
+    [own].into_iter().chain(served).collect()
 }
 
 /// The write that stores `json` as `name`.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::store::memory::Memory;
-use crate::store::{Changes, ChangesError, LeaseId, Listing, Store, Unavailable};
+use crate::store::{Changes, ChangesError, LeaseId, Listing, Record, Store, Unavailable};
 use crate::wire::Action;
 
 /// A store in which another writer gets ahead of the next few commits.
@@ -131,7 +131,7 @@ async fn c08_a_deletion_of_what_it_has_seen_does_not_touch_anything_else() {
     let (objects, _) = contested(3).await;
     let any = Precondition::default();
     let deleted = objects.delete(&name, &any, Mode::Write).await.unwrap();
-    assert_eq!(deleted.uid(), "other");
+    assert_eq!(deleted.0.uid(), "other");
 }
 
 #[tokio::test]

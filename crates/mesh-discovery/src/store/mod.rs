@@ -15,6 +15,7 @@
 
 #[cfg(test)]
 mod contract;
+pub(crate) mod decode;
 pub mod lock;
 pub mod memory;
 pub mod redb;

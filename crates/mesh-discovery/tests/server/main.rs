@@ -8,4 +8,5 @@ mod killing;
 mod listening;
 mod program;
 mod traffic;
+mod unreadable;
 mod watching;

@@ -214,10 +214,41 @@ async fn who_is_no_admin_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_no_object_is_reported_and_not_shown() {
+async fn c18_a_record_that_is_no_object_is_shown_by_its_name_and_can_be_replaced_and_deleted() {
+    for damaged in ["7", "{", "{}", r#"{"metadata":7}"#, "[]", "\u{0}"] {
+        let mesh = Fixture::new();
+        let write = Write::put("objects//services/shop/api", damaged.to_owned());
+        mesh.store.commit(vec![write]).await.unwrap();
+        let (status, shown) = mesh.call("GET", API, "").await;
+        assert_eq!(status, StatusCode::OK, "{damaged}: {shown}");
+        assert_eq!(shown["kind"], "Service");
+        assert_eq!(shown["metadata"]["name"], "api");
+        let (status, list) = mesh.call("GET", SERVICES, "").await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(list["items"][0]["metadata"]["namespace"], "shop");
+
+        let (status, replaced) = mesh.call("PUT", API, service("api", 80)).await;
+        assert_eq!(status, StatusCode::OK, "{damaged}: {replaced}");
+        assert_eq!(replaced["metadata"]["uid"].as_str().map(str::len), Some(36));
+        let write = Write::put("objects//services/shop/api", damaged.to_owned());
+        mesh.store.commit(vec![write]).await.unwrap();
+        let (status, gone) = mesh.call("DELETE", API, "").await;
+        assert_eq!(status, StatusCode::OK, "{damaged}: {gone}");
+        assert_status(&mesh.call("GET", API, "").await, 404, "NotFound");
+    }
+}
+
+#[tokio::test]
+async fn a_service_is_forgotten_by_the_very_commit_that_deletes_it() {
     let mesh = Fixture::new();
-    let write = Write::put("objects//services/shop/api", "7");
-    mesh.store.commit(vec![write]).await.unwrap();
-    assert_status(&mesh.call("GET", API, "").await, 500, "InternalError");
-    assert_status(&mesh.call("GET", SERVICES, "").await, 500, "InternalError");
+    mesh.call("POST", SERVICES, service("api", 80)).await;
+    let served = ["services/shop/api", "services/shop/web"];
+    let writes = served.map(|key| Write::put(key, "[80]"));
+    let before = mesh.store.commit(writes.into()).await.unwrap();
+    let (status, _) = mesh.call("DELETE", API, "").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(mesh.revision(), before + 1);
+    let left = mesh.store.list("").await.unwrap().records;
+    let left: Vec<_> = left.into_iter().map(|record| record.key).collect();
+    assert_eq!(left, ["services/shop/web"]);
 }
