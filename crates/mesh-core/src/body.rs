@@ -4,6 +4,9 @@
 //! that a stack's type stays readable; a body that hyper received is carried
 //! without a box.
 
+mod boxed;
+mod read;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,10 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use metrics::Counter;
+
+pub(crate) use boxed::BoxedBody;
+pub use read::UnreadableBody;
 
 use crate::BoxError;
 use crate::layers::body_silence::Audible;
@@ -27,7 +31,8 @@ use crate::transport::upload::Upload;
 
 /// The body of requests and responses inside the mesh's stacks.
 ///
-/// It is an [`http_body::Body`] of [`Bytes`]; [`Body::new`] takes any other.
+/// It is an [`http_body::Body`] of [`Bytes`]; [`Body::new`] takes any other, and [`Body::bytes`],
+/// [`Body::text`] and [`Body::json`] read it whole. It is `Send` and `Sync`.
 ///
 /// ```
 /// let hello = mesh_core::Body::from("hello");
@@ -45,7 +50,7 @@ enum Inner {
     Uploaded(Upload),
     Audible(Box<Audible<Upload>>),
     Delivered(Box<Delivery>),
-    Boxed(UnsyncBoxBody<Bytes, BoxError>),
+    Boxed(BoxedBody),
     Guarded(Guarded),
 }
 
@@ -70,9 +75,7 @@ impl Body {
         if let Some(received) = any.downcast_mut::<Option<Incoming>>() {
             return received.take().map(Self::from).unwrap_or_default();
         }
-        body.map_or_else(Self::empty, |body| {
-            Self(Inner::Boxed(body.map_err(Into::into).boxed_unsync()))
-        })
+        body.map_or_else(Self::empty, |body| Self(Inner::Boxed(BoxedBody::new(body))))
     }
 }
 
@@ -255,7 +258,14 @@ impl fmt::Debug for Body {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt;
+
     use super::*;
+
+    const _: () = {
+        const fn shared_between_threads<T: Send + Sync>() {}
+        shared_between_threads::<Body>();
+    };
 
     #[tokio::test]
     async fn a_body_is_not_boxed_twice() {

@@ -37,7 +37,7 @@ mod plans;
 pub mod telemetry;
 pub mod transport;
 
-pub use body::Body;
+pub use body::{Body, UnreadableBody};
 pub use config::Config;
 pub use layers::answer::Unprocessed;
 pub use mesh::{Client, Mesh};

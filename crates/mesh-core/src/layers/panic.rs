@@ -8,13 +8,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
 use metrics::Counter;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::answer::{Cause, Caused};
+use crate::body::BoxedBody;
 use crate::{Body, BoxError};
 
 /// Catches panics of the inner service and counts them.
@@ -117,13 +117,13 @@ where
 /// A body whose panic is an error, and its end.
 pub(crate) struct Guarded {
     /// `None` after a panic: nobody knows what is left.
-    body: Option<UnsyncBoxBody<Bytes, BoxError>>,
+    body: Option<BoxedBody>,
     panics: Counter,
 }
 
 impl Guarded {
     /// Counts the panic of `body` in `panics`.
-    pub(crate) const fn new(body: UnsyncBoxBody<Bytes, BoxError>, panics: Counter) -> Self {
+    pub(crate) const fn new(body: BoxedBody, panics: Counter) -> Self {
         let body = Some(body);
         Self { body, panics }
     }
