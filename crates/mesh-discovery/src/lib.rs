@@ -31,6 +31,8 @@ pub mod identity;
 pub mod listen;
 mod metrics;
 pub mod objects;
+mod quota;
+mod rate;
 mod records;
 mod refused;
 mod registry;

@@ -22,6 +22,10 @@ pub(crate) struct Metrics {
     pub(crate) rejections: Counter,
     /// Flows that processes reported and that were not kept.
     pub(crate) flows_dropped: Counter,
+    /// Bytes that watches hold.
+    pub(crate) watch_bytes: Gauge,
+    /// Requests that were refused for being too many, or asking for too much to be kept.
+    pub(crate) over_limit: Counter,
     /// The revision that is being told.
     pub(crate) revision: Gauge,
     /// Endpoints that are registered.
@@ -74,6 +78,16 @@ impl Metrics {
                 &recorder,
                 "mesh_discovery_flows_dropped_total",
                 "Reported traffic that was not kept: not the reporter's own, or too much.",
+            ),
+            watch_bytes: gauge(
+                &recorder,
+                "mesh_discovery_watch_bytes",
+                "Bytes that watches hold, those too that ended a moment ago, roughly.",
+            ),
+            over_limit: counter(
+                &recorder,
+                "mesh_discovery_over_limit_total",
+                "Requests of processes that were refused with 429.",
             ),
             revision: gauge(
                 &recorder,

@@ -15,6 +15,8 @@ use mesh_policy::plan::enrol::Refusal;
 use serde::de::DeserializeOwned;
 
 use crate::caller::NotPermitted;
+use crate::quota::OverQuota;
+use crate::rate::{Allowance, TooOften};
 use crate::store::Unavailable;
 use crate::store::decode::{NotRead, Undecodable};
 
@@ -63,6 +65,18 @@ impl From<NotPermitted> for Refused {
     }
 }
 
+impl From<OverQuota> for Refused {
+    fn from(error: OverQuota) -> Self {
+        Self::too_many(error.to_string())
+    }
+}
+
+impl From<TooOften> for Refused {
+    fn from(error: TooOften) -> Self {
+        Self::too_many(error.to_string())
+    }
+}
+
 impl From<Unavailable> for Refused {
     fn from(error: Unavailable) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
@@ -104,11 +118,13 @@ impl IntoResponse for Refused {
 ///
 /// # Errors
 ///
-/// 413 when it is larger, 408 when it is slow, 400 when it does not read.
+/// 413 when it is larger, 408 when it is slow, 400 when it does not read, 429 when its sender
+/// has sent too much lately.
 pub(crate) async fn read_json<T: DeserializeOwned>(
     request: Request,
     limit: usize,
 ) -> Result<T, Refused> {
+    let allowance = request.extensions().get::<Allowance>().cloned();
     let body: Body = request.into_body();
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect());
     let bytes = match collected.await {
@@ -128,6 +144,9 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
             return Err(Refused::new(status, "timeout", message));
         }
     };
+    if let Some(allowance) = allowance {
+        allowance.take_body(bytes.len())?;
+    }
     serde_json::from_slice(&bytes)
         .map_err(|error| Refused::bad_request(format!("the body does not read: {error}")))
 }

@@ -45,19 +45,19 @@ async fn report(
         return Err(Refused::bad_request(message));
     }
     report.rejections.iter_mut().for_each(shorten);
-    let session = shared.sessions.find(&report.watch, identity)?;
+    let session = shared.sessions.find_kept(&report.watch, identity)?;
     if let Some(traffic) = report.traffic.take() {
         count(&shared, (&session, identity), traffic)?;
     }
-    let library = report.library.clone();
-    let new = session.report(report);
+    let library = &report.library;
+    let new = session.reject(&report.rejections)?;
     if let Some(more) = new.len().checked_sub(MAX_LOGGED + 1) {
         let more = more + 1;
         tracing::warn!(%identity, more, "a process could not honour more than is logged here");
     }
     for rejection in new.iter().take(MAX_LOGGED) {
         let (subject, why) = (&rejection.subject, &rejection.why);
-        tracing::warn!(%identity, library, subject, why, "a process could not honour a plan");
+        tracing::warn!(%identity, %library, subject, why, "a process could not honour a plan");
     }
     shared.metrics.rejections.increment(new.len() as u64);
     Ok(StatusCode::NO_CONTENT)
@@ -82,7 +82,11 @@ fn count(
         let message = format!("a report tells at most {MAX_FLOWS} flows, of a short source");
         return Err(Refused::bad_request(message));
     }
-    let foreign = session.keep_own(&mut traffic);
+    let told = traffic.flows.len();
+    traffic
+        .flows
+        .retain(|flow| session.knows(flow.key.direction, &flow.key.service.service));
+    let foreign = told - traffic.flows.len();
     let dropped = foreign + shared.statistics.add(identity, traffic);
     shared.metrics.flows_dropped.increment(dropped as u64);
     Ok(())

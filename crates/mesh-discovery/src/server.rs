@@ -24,6 +24,7 @@ use crate::identity::token::{TokenError, Tokens};
 use crate::listen::{self, Listener};
 use crate::metrics::Metrics;
 use crate::objects::{ApplyError, Mode, Objects};
+use crate::rate::{self, Rates};
 use crate::statistics::Statistics;
 use crate::store::lock::{DirectoryLock, NotLocked};
 use crate::store::redb::{OpenError, Redb};
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) statistics: Statistics,
+    pub(crate) rates: Arc<Rates>,
     /// True once the server is to end.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -256,6 +258,7 @@ fn share(
         sessions: Arc::new(Sessions::new(Arc::clone(&store), Arc::clone(&metrics))),
         metrics,
         statistics: Statistics::new(),
+        rates: Arc::default(),
         issuer,
         store,
         domain,
@@ -280,6 +283,10 @@ fn router(shared: &Shared) -> Router {
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared.worlds),
             settle::settle,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(shared),
+            rate::limit,
         ))
         .layer(middleware::from_fn(access::check))
 }

@@ -71,7 +71,7 @@ impl Worlds {
     }
 
     pub(crate) fn publish(&self, world: World) {
-        let world = Arc::new(world);
+        let world = Arc::new(world.after(&self.latest()));
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         if past.len() >= PAST {
             past.pop_front();

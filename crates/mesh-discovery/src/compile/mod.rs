@@ -36,7 +36,7 @@ pub use inbound::Workload;
 pub(crate) use services::DEFAULT_PORT;
 pub use status::{Condition, Holds, Status};
 pub use unreadable::UnreadableObject;
-pub use world::World;
+pub use world::{Names, World};
 
 /// All that a world is made of, read at one revision.
 #[derive(Clone, Debug)]

@@ -31,6 +31,17 @@ pub struct World {
     nobody: Arc<EndpointSet>,
     /// Bounded by the services that exist and the namespaces that have routes of their own.
     plans: Mutex<BTreeMap<Reading, Arc<ServicePlan>>>,
+    names: Names,
+}
+
+/// How the names of services changed, so that a reader need not look up again every name that
+/// nobody serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Grows when a service appears or disappears.
+    pub generation: u64,
+    /// Names that appeared or disappeared with this generation.
+    pub changed: Arc<BTreeSet<ServiceName>>,
 }
 
 /// A service, and the namespace of its callers where routes of their own make a difference.
@@ -53,6 +64,7 @@ impl World {
             endpoints,
             nobody: Arc::default(),
             plans: Mutex::default(),
+            names: Names::default(),
         }
     }
 
@@ -63,6 +75,29 @@ impl World {
             unreadable: Unreadable::new(objects),
             ..self
         }
+    }
+
+    /// The same world as the successor of `before`.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        if self.services().eq(before.services()) {
+            self.names = before.names.clone();
+            return self;
+        }
+        let now: BTreeSet<_> = self.services().collect();
+        let then: BTreeSet<_> = before.services().collect();
+        let changed = now.symmetric_difference(&then).copied().cloned();
+        self.names = Names {
+            generation: before.names.generation + 1,
+            changed: Arc::new(changed.collect()),
+        };
+        self
+    }
+
+    /// How the names of services changed up to this world.
+    #[must_use]
+    pub const fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Where in the store's history it stands.

@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::session::{Session, Sessions};
+use super::{Session, Sessions};
 
 /// How long the endpoints of a watch outlive it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -96,8 +96,8 @@ mod tests {
     use crate::store::{
         Changes, ChangesError, CommitError, LeaseId, Listing, Record, Store, Unavailable, Write,
     };
-    use crate::watch::session::Open;
-    use crate::watch::session::tests::{identity, request};
+    use crate::watch::sessions::Open;
+    use crate::watch::sessions::tests::{identity, request};
 
     /// A memory whose leases end as slowly as a disk writes, and which was there before.
     #[derive(Debug)]

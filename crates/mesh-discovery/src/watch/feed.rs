@@ -1,7 +1,12 @@
 //! What one reader has been told, and what it has yet to be told.
+//!
+//! What is kept grows with what exists, not with what is asked for: names that nobody serves are
+//! neither copied nor looked up again until the names of services change, and their lines are
+//! made one at a time.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
@@ -11,15 +16,21 @@ use mesh_policy::plan::outbound::ServicePlan;
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::watch::{Change, Subscriptions};
 
-use super::wanted::Resend;
+use super::wanted::{Left, Resend, Wanted};
 use crate::compile::{Workload, World};
 
-/// What a reader has been told.
+/// What a reader has been told, and the steps that it has yet to be told.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
-    services: BTreeMap<ServiceName, Option<Arc<ServicePlan>>>,
+    /// What was wanted then: what is not in `services` was told to be unknown.
+    told: Arc<Subscriptions>,
+    /// Up to which generation of names.
+    generation: u64,
+    services: BTreeMap<ServiceName, Arc<ServicePlan>>,
     inbound: BTreeMap<ServiceAddress, Arc<Part<InboundPlan>>>,
     sets: BTreeMap<ServicePort, Told>,
+    pending: VecDeque<Step>,
+    unknown: Option<Unknown>,
 }
 
 /// An endpoint set that a reader knows.
@@ -29,6 +40,17 @@ struct Told {
     /// A reader that came back may have missed it: it is told again, as a delta that is
     /// empty where nothing has changed, and asks for the whole set if it does not fit.
     again: bool,
+}
+
+/// Names that are wanted and unknown, and of which the reader has not been told so.
+#[derive(Debug)]
+struct Unknown {
+    wanted: Arc<Subscriptions>,
+    /// What was told before, less `left`, is not told again.
+    before: Arc<Subscriptions>,
+    left: BTreeSet<ServiceName>,
+    /// The name that was told last.
+    last: Option<ServiceName>,
 }
 
 /// One thing to tell, small until it is written out.
@@ -91,14 +113,112 @@ impl Feed {
         }
     }
 
+    /// The next step; `None` once the reader has been told everything.
+    pub(super) fn next_step(&mut self) -> Option<Step> {
+        if let Some(step) = self.pending.pop_front() {
+            return Some(step);
+        }
+        let unknown = self.unknown.as_mut()?;
+        match unknown.next(&self.services) {
+            Some(service) => Some(Step::Service(service, None)),
+            None => {
+                self.unknown = None;
+                None
+            }
+        }
+    }
+
+    /// Whether the reader has been told everything.
+    pub(super) fn is_told(&mut self) -> bool {
+        if !self.pending.is_empty() {
+            return false;
+        }
+        let services = &self.services;
+        self.unknown
+            .take_if(|unknown| unknown.peek(services).is_none());
+        self.unknown.is_none()
+    }
+
+    /// Finds what the reader has to be told to know what `world` says of what it wants. It
+    /// counts as told from here on; the steps before have all been taken.
+    pub(super) fn advance(&mut self, world: &World, wanted: Wanted, reader: &Workload<'_>) {
+        let Wanted {
+            subscriptions: wanted,
+            resend,
+            left,
+        } = wanted;
+        self.forget(&resend, &left);
+        self.advance_inbound(world, &wanted.inbound, reader);
+        let before = std::mem::replace(&mut self.told, Arc::clone(&wanted));
+        let names = world.names();
+        let since = std::mem::replace(&mut self.generation, names.generation);
+        if !Arc::ptr_eq(&before, &wanted) || !left.services.is_empty() {
+            self.look_up(world, wanted.services.iter(), reader);
+            self.unknown = Some(Unknown {
+                wanted,
+                before,
+                left: left.services,
+                last: None,
+            });
+        } else if since == names.generation {
+            self.look_up(world, [], reader);
+        } else if since + 1 == names.generation {
+            let changed = names.changed.intersection(&wanted.services);
+            self.look_up(world, changed, reader);
+        } else {
+            self.look_up(world, wanted.services.iter(), reader);
+        }
+        self.advance_sets(world);
+    }
+
+    /// Tells of the plans of `services`, and of those that the reader knows.
+    fn look_up<'a>(
+        &mut self,
+        world: &World,
+        services: impl IntoIterator<Item = &'a ServiceName>,
+        reader: &Workload<'_>,
+    ) {
+        let wanted = Arc::clone(&self.told);
+        self.services
+            .retain(|name, _| wanted.services.contains(name));
+        let mut gone = Vec::new();
+        for (service, told) in &mut self.services {
+            match world.service_plan(service, reader.namespace) {
+                Some(plan) if plan == *told => {}
+                Some(plan) => {
+                    *told = Arc::clone(&plan);
+                    let step = Step::Service(service.clone(), Some(plan));
+                    self.pending.push_back(step);
+                }
+                None => gone.push(service.clone()),
+            }
+        }
+        for service in gone {
+            self.services.remove(&service);
+            self.pending.push_back(Step::Service(service, None));
+        }
+        for service in services {
+            if self.services.contains_key(service) {
+                continue;
+            }
+            if let Some(plan) = world.service_plan(service, reader.namespace) {
+                self.services.insert(service.clone(), Arc::clone(&plan));
+                let step = Step::Service(service.clone(), Some(plan));
+                self.pending.push_back(step);
+            }
+        }
+    }
+
     /// The next time these sets are told, they are told whole, and what `left` names is told
     /// anew: its reader has forgotten it.
-    pub(super) fn forget(&mut self, resend: &Resend, left: &BTreeSet<ServiceName>) {
-        for service in left {
-            if let Some(Some(plan)) = self.services.remove(service) {
+    fn forget(&mut self, resend: &Resend, left: &Left) {
+        for service in &left.services {
+            if let Some(plan) = self.services.remove(service) {
                 self.forget_sets(World::backends(&plan));
             }
         }
+        self.inbound
+            .retain(|serves, _| !left.inbound.contains(serves));
         match resend {
             Resend::These(ports) => self.forget_sets(ports),
             Resend::All => self.sets.clear(),
@@ -111,29 +231,9 @@ impl Feed {
         }
     }
 
-    /// What the reader has to be told to know what `world` says of what it wants. It counts
-    /// as told from here on.
-    pub(super) fn advance(
-        &mut self,
-        world: &World,
-        wanted: &Subscriptions,
-        reader: &Workload<'_>,
-    ) -> VecDeque<Step> {
-        let mut steps = VecDeque::new();
-        self.advance_inbound(world, &wanted.inbound, reader, &mut steps);
-        self.services
-            .retain(|name, _| wanted.services.contains(name));
-        let mut needed = BTreeSet::new();
-        for service in &wanted.services {
-            let plan = world.service_plan(service, reader.namespace);
-            if let Some(plan) = &plan {
-                needed.extend(World::backends(plan));
-            }
-            if self.services.get(service) != Some(&plan) {
-                self.services.insert(service.clone(), plan.clone());
-                steps.push_back(Step::Service(service.clone(), plan));
-            }
-        }
+    fn advance_sets(&mut self, world: &World) {
+        let plans = self.services.values();
+        let needed: BTreeSet<_> = plans.flat_map(|plan| World::backends(plan)).collect();
         // A reader drops a set that no plan needs, and so does this.
         self.sets.retain(|port, _| needed.contains(port));
         for port in needed {
@@ -145,9 +245,8 @@ impl Feed {
             let from = before.map(|told| Arc::clone(&told.set));
             let set = Arc::clone(&to);
             self.sets.insert(port.clone(), Told { set, again: false });
-            steps.push_back(Step::Endpoints { port, from, to });
+            self.pending.push_back(Step::Endpoints { port, from, to });
         }
-        steps
     }
 
     fn advance_inbound(
@@ -155,7 +254,6 @@ impl Feed {
         world: &World,
         wanted: &BTreeSet<ServiceAddress>,
         reader: &Workload<'_>,
-        steps: &mut VecDeque<Step>,
     ) {
         self.inbound.retain(|serves, _| wanted.contains(serves));
         for serves in wanted {
@@ -165,181 +263,31 @@ impl Feed {
             }
             let plan = Arc::new(plan);
             self.inbound.insert(serves.clone(), Arc::clone(&plan));
-            steps.push_back(Step::Inbound(serves.clone(), plan));
+            self.pending.push_back(Step::Inbound(serves.clone(), plan));
         }
+    }
+}
+
+impl Unknown {
+    /// The next name, with `known` those that have a plan.
+    fn peek(&self, known: &BTreeMap<ServiceName, Arc<ServicePlan>>) -> Option<&ServiceName> {
+        let start = match &self.last {
+            Some(last) => Bound::Excluded(last),
+            None => Bound::Unbounded,
+        };
+        let mut rest = self.wanted.services.range((start, Bound::Unbounded));
+        rest.find(|name| {
+            let told = self.before.services.contains(*name) && !self.left.contains(*name);
+            !told && !known.contains_key(*name)
+        })
+    }
+
+    fn next(&mut self, known: &BTreeMap<ServiceName, Arc<ServicePlan>>) -> Option<ServiceName> {
+        let next = self.peek(known).cloned();
+        self.last.clone_from(&next);
+        next
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use mesh_policy::plan::registration::Registration;
-    use mesh_policy::plan::watch::Cursor;
-
-    use super::*;
-    use crate::compile::{Registered, Sources};
-
-    /// A world in which `ports` of `api.shop` are served, one endpoint each for `served` ids.
-    fn world(revision: u64, served: &[&str]) -> World {
-        let registered = |id: &&str| Registered {
-            id: (*id).to_owned(),
-            identity: "spiffe://mesh.local/ns/shop/sa/api".parse().unwrap(),
-            registration: Registration {
-                watch: "w".into(),
-                serves: "api.shop".parse().unwrap(),
-                address: ([127, 0, 0, 1], 1).into(),
-                workload: "api".into(),
-                instance: (*id).to_owned(),
-                labels: BTreeMap::new(),
-                zone: None,
-                weight: 100,
-            },
-        };
-        World::new(Sources {
-            cursor: Cursor {
-                store: "s".into(),
-                revision,
-            },
-            domain: "mesh.local".parse().unwrap(),
-            objects: Vec::new(),
-            registrations: served.iter().map(registered).collect(),
-            served: BTreeSet::from(["api.shop:80".parse().unwrap()]),
-        })
-    }
-
-    fn wants(services: &[&str]) -> Subscriptions {
-        Subscriptions {
-            services: services.iter().map(|s| s.parse().unwrap()).collect(),
-            ..Subscriptions::default()
-        }
-    }
-
-    fn told(steps: VecDeque<Step>) -> Vec<String> {
-        let text = |step: Step| match step.into_change() {
-            Change::Service { service, plan } => format!("{service} {}", plan.is_some()),
-            Change::Endpoints { port, delta } => {
-                let put: Vec<_> = delta.put.0.keys().map(|id| format!("+{id}")).collect();
-                let gone: Vec<_> = delta.gone.iter().map(|id| format!("-{id}")).collect();
-                let whole = if delta.base.is_none() {
-                    "whole"
-                } else {
-                    "delta"
-                };
-                format!("{port} {whole} {}{}", put.concat(), gone.concat())
-            }
-            Change::Inbound { serves, .. } => format!("inbound {serves}"),
-            other => format!("{other:?}"),
-        };
-        steps.into_iter().map(text).collect()
-    }
-
-    fn reader(labels: &BTreeMap<String, String>) -> Workload<'_> {
-        Workload {
-            namespace: "shop",
-            labels,
-        }
-    }
-
-    #[test]
-    fn a_reader_is_told_everything_once_and_then_what_changes() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = wants(&["api.shop", "nobody.shop"]);
-        let mut feed = Feed::default();
-        let first = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
-        let all = ["api.shop true", "nobody.shop false", "api.shop:80 whole +a"];
-        assert_eq!(first, all);
-
-        let nothing = told(feed.advance(&world(2, &["a"]), &wanted, &reader));
-        assert_eq!(nothing, [""; 0]);
-        let change = told(feed.advance(&world(3, &["b"]), &wanted, &reader));
-        assert_eq!(change, ["api.shop:80 delta +b-a"]);
-    }
-
-    #[test]
-    fn worlds_that_a_slow_reader_missed_are_never_told() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = wants(&["api.shop"]);
-        let mut feed = Feed::default();
-        feed.advance(&world(1, &["a"]), &wanted, &reader);
-        for revision in 2..1_000 {
-            // Worlds come and go while nobody asks.
-            drop(world(revision, &["x"]));
-        }
-        let change = told(feed.advance(&world(1_000, &["a", "b"]), &wanted, &reader));
-        assert_eq!(change, ["api.shop:80 delta +b"]);
-    }
-
-    #[test]
-    fn a_subscription_that_comes_back_is_told_anew() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let world = world(1, &["a"]);
-        let mut feed = Feed::default();
-        feed.advance(&world, &wants(&["api.shop"]), &reader);
-        assert_eq!(told(feed.advance(&world, &wants(&[]), &reader)), [""; 0]);
-        let again = told(feed.advance(&world, &wants(&["api.shop"]), &reader));
-        assert_eq!(again, ["api.shop true", "api.shop:80 whole +a"]);
-    }
-
-    #[test]
-    fn a_reader_that_resumes_is_told_sets_as_the_difference() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = wants(&["api.shop"]);
-        let mut feed = Feed::resume(&world(1, &["a"]), &wanted, &reader);
-        let change = told(feed.advance(&world(2, &["a", "b"]), &wanted, &reader));
-        assert_eq!(change, ["api.shop true", "api.shop:80 delta +b"]);
-
-        // A set that has not changed is told as an empty difference, which shows who lacks it.
-        let mut feed = Feed::resume(&world(1, &["a"]), &wanted, &reader);
-        let change = told(feed.advance(&world(2, &["a"]), &wanted, &reader));
-        assert_eq!(change, ["api.shop true", "api.shop:80 delta "]);
-        let nothing = told(feed.advance(&world(3, &["a"]), &wanted, &reader));
-        assert_eq!(nothing, [""; 0]);
-    }
-
-    #[test]
-    fn a_set_that_is_asked_for_comes_whole() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = wants(&["api.shop"]);
-        let mut feed = Feed::default();
-        feed.advance(&world(1, &["a"]), &wanted, &reader);
-        let these = Resend::These(BTreeSet::from(["api.shop:80".parse().unwrap()]));
-        for resend in [these, Resend::All] {
-            feed.forget(&resend, &BTreeSet::new());
-            let whole = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
-            assert_eq!(whole, ["api.shop:80 whole +a"]);
-        }
-    }
-
-    #[test]
-    fn a_service_that_was_let_go_between_two_looks_is_told_anew() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = wants(&["api.shop", "nobody.shop"]);
-        let mut feed = Feed::default();
-        let first = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
-        feed.forget(&Resend::default(), &wanted.services);
-        let again = told(feed.advance(&world(1, &["a"]), &wanted, &reader));
-        assert_eq!(again, first);
-    }
-
-    #[test]
-    fn inbound_policy_is_told_when_it_is_wanted_and_when_it_changes() {
-        let labels = BTreeMap::new();
-        let reader = reader(&labels);
-        let wanted = Subscriptions {
-            inbound: BTreeSet::from(["api.shop".parse().unwrap()]),
-            ..Subscriptions::default()
-        };
-        let mut feed = Feed::default();
-        let first = told(feed.advance(&world(1, &[]), &wanted, &reader));
-        assert_eq!(first, ["inbound api.shop"]);
-        assert_eq!(
-            told(feed.advance(&world(2, &["a"]), &wanted, &reader)),
-            [""; 0]
-        );
-    }
-}
+mod tests;

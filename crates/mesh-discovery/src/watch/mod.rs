@@ -10,7 +10,7 @@
 //! world, and is told how that differs from what it knows.
 //!
 //! - [`feed`]: the difference, a pure function.
-//! - [`session`]: open watches and their leases.
+//! - [`session`]: one watch; [`sessions`]: all of them, and how many there may be.
 //! - [`wanted`]: what a reader wants, until its stream takes it.
 //! - [`expiry`]: how they end.
 //! - [`stream`]: the lines of one watch.
@@ -20,9 +20,11 @@ mod expiry;
 mod feed;
 mod routes;
 mod session;
+mod sessions;
 mod stream;
 mod wanted;
 
 pub(crate) use expiry::expire;
 pub(crate) use routes::{routes, unknown_watch};
-pub(crate) use session::{Session, Sessions};
+pub(crate) use session::Session;
+pub(crate) use sessions::Sessions;

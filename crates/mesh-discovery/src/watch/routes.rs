@@ -93,7 +93,7 @@ async fn subscribe(
     let session = shared.sessions.find(&id, identity)?;
     let subscriptions: Subscriptions = read_json(request, MAX_REQUEST_BYTES).await?;
     check(&shared, identity, &subscriptions).await?;
-    session.want(subscriptions);
+    session.want(subscriptions)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -105,8 +105,8 @@ async fn check(
     subscriptions: &Subscriptions,
 ) -> Result<(), Refused> {
     let (services, inbound) = (subscriptions.services.len(), subscriptions.inbound.len());
-    let resend = subscriptions.resend.len();
-    if services > MAX_SERVICES || inbound > MAX_INBOUND || resend > MAX_SERVICES {
+    // Any number of sets may be asked for anew: a plan can need more sets than there are services.
+    if services > MAX_SERVICES || inbound > MAX_INBOUND {
         let message = format!(
             "a watch tells of at most {MAX_SERVICES} services and {MAX_INBOUND} that are served: {services} and {inbound} are asked for"
         );

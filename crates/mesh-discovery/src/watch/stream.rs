@@ -1,10 +1,8 @@
 //! The lines of one watch.
 //!
 //! The stream is pulled by the connection, only as fast as the reader takes it; in
-//! between nothing is made. What is pending is a list of references, written out one
-//! line at a time.
+//! between nothing is made. What is pending are references, written out one line at a time.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +13,8 @@ use mesh_policy::plan::watch::{Change, Cursor, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::feed::{Feed, Step};
-use super::session::Open;
-use super::wanted::Wanted;
+use super::feed::Feed;
+use super::sessions::Open;
 use crate::compile::World;
 use crate::identity::token::seconds;
 use crate::worlds::Worlds;
@@ -31,7 +28,6 @@ pub(super) struct Telling {
     worlds: watch::Receiver<Arc<World>>,
     ending: watch::Receiver<bool>,
     feed: Feed,
-    pending: VecDeque<Step>,
     /// Where the reader stands once it has been told all but the last pending step.
     stands: Cursor,
     /// Where it stands after that.
@@ -52,12 +48,9 @@ impl Telling {
         follow.mark_changed();
         let known = resume.and_then(|cursor| worlds.at(cursor));
         let session = open.session();
-        let wanted = session.take_wanted();
         let feed = known
             .as_ref()
-            .map(|then| Feed::resume(then, &wanted.subscriptions, &session.workload()));
-        let mut feed = feed.unwrap_or_default();
-        feed.forget(&wanted.resend, &wanted.left);
+            .map(|then| Feed::resume(then, &session.wanted(), &session.workload()));
         let stands = match &known {
             Some(then) => then.cursor().clone(),
             // Before the beginning: whoever breaks off here has nothing.
@@ -76,8 +69,7 @@ impl Telling {
             open,
             worlds: follow,
             ending,
-            feed,
-            pending: VecDeque::new(),
+            feed: feed.unwrap_or_default(),
             leads: stands.clone(),
             stands,
             welcome: Some(welcome),
@@ -114,8 +106,8 @@ impl Telling {
             if *self.ending.borrow() {
                 return None;
             }
-            if let Some(step) = self.pending.pop_front() {
-                if self.pending.is_empty() {
+            if let Some(step) = self.feed.next_step() {
+                if self.feed.is_told() {
                     self.stands = self.leads.clone();
                 }
                 return Some(step.into_change());
@@ -148,17 +140,10 @@ impl Telling {
     fn advance(&mut self) {
         let world = self.worlds.borrow_and_update().clone();
         let session = self.open.session();
-        let Wanted {
-            subscriptions,
-            resend,
-            left,
-        } = session.take_wanted();
-        self.feed.forget(&resend, &left);
-        self.pending = self
-            .feed
-            .advance(&world, &subscriptions, &session.workload());
+        let wanted = session.take_wanted();
+        self.feed.advance(&world, wanted, &session.workload());
         self.leads = world.cursor().clone();
-        if self.pending.is_empty() {
+        if self.feed.is_told() {
             self.stands = self.leads.clone();
         }
     }

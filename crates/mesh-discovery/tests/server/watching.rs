@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use mesh_policy::plan::watch::{Change, Subscriptions};
 use tokio::time::Instant;
 
-use crate::harness::{Discovery, calls, serves, status, watch_request};
+use crate::harness::{Discovery, HOLDS, calls, serves, status, watch_request};
 
 #[tokio::test]
 async fn a_service_is_known_once_it_is_served_and_its_endpoints_come_with_it() {
@@ -248,4 +248,49 @@ spec:
     assert_eq!(route.source.kind, "HTTPRoute");
     assert_eq!(route.rules[0].backends.len(), 2);
     assert!(discovery.server.apply("kind: Nonsense").await.is_err());
+}
+
+#[tokio::test]
+async fn one_identity_that_asks_for_made_up_names_is_refused_in_time_and_others_are_not() {
+    let discovery = Discovery::start().await;
+    let eve = discovery.join("shop/eve").await;
+    let mut made_up = watch_request(calls(&[]), None);
+    let name = |number| format!("{number:a>63}.{}", "b".repeat(63));
+    let names = (0..4_000).map(|number| name(number).parse().expect(HOLDS));
+    made_up.subscriptions.services = names.collect();
+    let body = serde_json::to_string(&made_up).expect(HOLDS);
+    let mut held = Vec::new();
+    let refused = loop {
+        let sent = eve.post(discovery.url("/v1/watch")).body(body.clone());
+        let response = sent.send().await.expect(HOLDS);
+        if response.status() != StatusCode::OK {
+            break response;
+        }
+        held.push(response);
+    };
+    assert!(held.len() < 25, "{} watches", held.len());
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    // Unread watches fill the window of the connection that they share with the answer.
+    drop(held);
+    let text = refused.text().await.expect(HOLDS);
+    assert!(text.contains("33554432 bytes of watches"), "{text}");
+    let (_, metrics) = discovery.admin("metrics").await;
+    assert!(metrics.contains("mesh_discovery_over_limit_total 1"));
+    let web = discovery.join("shop/web").await;
+    let asked = watch_request(calls(&["api.shop"]), None);
+    let mut open = discovery.watch(&web, &asked).await;
+    open.news().await;
+}
+
+#[tokio::test]
+async fn any_number_of_sets_may_be_asked_for_anew() {
+    let discovery = Discovery::start().await;
+    let web = discovery.join("shop/web").await;
+    let asked = watch_request(calls(&["api.shop"]), None);
+    let open = discovery.watch(&web, &asked).await;
+    let mut wanted = calls(&["api.shop"]);
+    let sets = (1..=8_000).map(|port| format!("api.shop:{port}").parse().expect(HOLDS));
+    wanted.resend = sets.collect();
+    let path = format!("/v1/watch/{}", open.id);
+    discovery.put(&web, &path, &wanted).await.unwrap();
 }
