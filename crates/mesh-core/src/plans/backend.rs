@@ -217,6 +217,13 @@ impl Endpoint {
         latency.observe(now.into_std(), rtt);
     }
 
+    /// Its caller gave up after `waited`.
+    pub(crate) fn observe_unanswered(&self, now: Instant, waited: Duration) {
+        let latency = self.learnt.latency.lock();
+        let mut latency = latency.unwrap_or_else(PoisonError::into_inner);
+        latency.observe_unanswered(now.into_std(), waited);
+    }
+
     /// It failed.
     pub(crate) fn observe_failure(&self, now: Instant) {
         let latency = self.learnt.latency.lock();
