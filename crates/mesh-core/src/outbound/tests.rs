@@ -21,6 +21,7 @@ use mesh_policy::plan::outbound::{
 };
 use mesh_policy::plan::part::Part;
 use mesh_tls::config::Alpn;
+use metrics::Counter;
 use tower_service::Service as _;
 
 use super::*;
@@ -73,6 +74,10 @@ impl Dial for Memory {
 
     fn version(&self) -> Alpn {
         Alpn::Http2
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        facts().address
     }
 }
 
@@ -136,7 +141,7 @@ impl World {
     fn serve(&mut self, port: &str, endpoints: &[Memory]) {
         let port: ServicePort = port.parse().unwrap();
         let places = endpoints.iter().map(|memory| {
-            let pool = Pool::new(memory.clone(), PoolLimits::default());
+            let pool = Pool::new(memory.clone(), PoolLimits::default(), Counter::noop());
             Arc::new(Place::reached_by(
                 memory.name.into(),
                 facts(),
