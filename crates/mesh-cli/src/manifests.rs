@@ -7,9 +7,9 @@ use mesh_discovery::admission;
 use mesh_discovery::objects::ObjectName;
 use mesh_discovery::wire::ApplyProblem;
 use mesh_policy::identity::TrustDomain;
-use mesh_policy::manifest::{Manifest, Parsed, Problem, parse_yaml};
+use mesh_policy::manifest::{Manifest, Parsed, Problem, Skipped, parse_yaml};
 use mesh_policy::name::Label;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::files::{self, Source};
@@ -22,7 +22,8 @@ const MOST_TOLD: usize = 100;
 pub(crate) struct Manifests {
     sources: Vec<Source>,
     objects: Vec<Object>,
-    pub(crate) warnings: Vec<Problem>,
+    skipped: Vec<Skipped>,
+    warnings: Vec<Problem>,
 }
 
 /// An object and where it stands.
@@ -32,6 +33,8 @@ struct Object {
     source: usize,
     /// Which of its file's objects, from 0.
     index: usize,
+    /// Whether it says its namespace.
+    placed: bool,
 }
 
 /// What is known beside the files.
@@ -41,7 +44,7 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) namespace: Option<&'a Label>,
     /// The only namespace that objects may be in, where the command line says one.
     pub(crate) insisted: Option<&'a Label>,
-    /// The trust domain that identities must be of; without it, they are not checked.
+    /// The trust domain of the mesh; without it, `mesh.local` is taken for it.
     pub(crate) domain: Option<&'a TrustDomain>,
 }
 
@@ -51,6 +54,7 @@ impl Manifests {
         let sources = files::read(arguments)?;
         let mut all = Self {
             objects: Vec::new(),
+            skipped: Vec::new(),
             warnings: Vec::new(),
             sources,
         };
@@ -60,17 +64,20 @@ impl Manifests {
                 Err(found) => problems.extend(found.0),
                 Ok(Parsed {
                     manifests,
+                    skipped,
                     warnings,
                 }) => {
-                    if manifests.is_empty() {
+                    if manifests.is_empty() && skipped.is_empty() {
                         problems.push(empty(source));
                     }
                     all.warnings.extend(warnings);
+                    all.skipped.extend(skipped);
                     let objects = manifests.into_iter().enumerate();
                     all.objects.extend(objects.map(|(index, manifest)| Object {
-                        manifest,
                         source: number,
                         index,
+                        placed: says_namespace(&manifest),
+                        manifest,
                     }));
                 }
             }
@@ -80,14 +87,7 @@ impl Manifests {
                 object.say_namespace(namespace);
             }
         }
-        if let Some(domain) = known.domain {
-            for object in &all.objects {
-                if let Err(found) = admission::object(&object.manifest.raw, domain) {
-                    let found = found.0.into_iter();
-                    problems.extend(found.map(|problem| all.placed(object, problem)));
-                }
-            }
-        }
+        problems.extend(all.admitted(known.domain));
         if let Some(namespace) = known.insisted {
             problems.extend(all.elsewhere(namespace));
         }
@@ -99,10 +99,59 @@ impl Manifests {
         }
     }
 
+    /// Checks each object as discovery does; gives the problems and keeps the warnings.
+    fn admitted(&mut self, domain: Option<&TrustDomain>) -> Vec<Problem> {
+        let guessed = "mesh.local".parse().expect("it is a trust domain");
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        for object in &self.objects {
+            let raw = &object.manifest.raw;
+            if let Err(found) = admission::object(raw, domain.unwrap_or(&guessed)) {
+                let found = found.0.into_iter();
+                problems.extend(found.map(|problem| self.placed(object, problem)));
+            }
+            let nobody = admission::nobody(&object.manifest, domain.unwrap_or(&guessed));
+            warnings.extend(nobody.into_iter().map(|mut warning| {
+                if domain.is_none() {
+                    warning.remedy = "if its trust domain is mesh.local, as is assumed here".into();
+                }
+                self.placed(object, warning)
+            }));
+        }
+        self.warnings.extend(warnings);
+        problems
+    }
+
+    /// Warnings, and what was skipped, as lines of standard error.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let warnings = self.warnings.iter();
+        let mut notes: Vec<_> = warnings
+            .map(|warning| format!("Warning: {warning}"))
+            .collect();
+        if let count @ 1.. = self.skipped.len() {
+            let word = if count == 1 { "object" } else { "objects" };
+            let list = Skipped::list(&self.skipped);
+            notes.push(format!(
+                "Skipped {count} {word} of kinds that the mesh does not serve: {list}"
+            ));
+        }
+        notes
+    }
+
+    /// The warnings, and what was skipped.
+    pub(crate) fn told_beside(&self) -> (&[Problem], &[Skipped]) {
+        (&self.warnings, &self.skipped)
+    }
+
     /// What the objects are called, in their order.
     pub(crate) fn names(&self) -> impl DoubleEndedIterator<Item = ObjectName> {
         let objects = self.objects.iter();
         objects.map(|object| ObjectName::of(&object.manifest))
+    }
+
+    /// The names of the objects, and whether each says its namespace.
+    pub(crate) fn placed_names(&self) -> impl Iterator<Item = (ObjectName, bool)> {
+        let objects = self.objects.iter();
+        objects.map(|object| (ObjectName::of(&object.manifest), object.placed))
     }
 
     /// The objects as they were read.
@@ -204,13 +253,16 @@ impl Manifests {
 
 impl Object {
     fn say_namespace(&mut self, namespace: &Label) {
-        let metadata = &mut self.manifest.raw["metadata"];
-        let said = metadata.get("namespace").and_then(Value::as_str);
-        if said.is_none_or(str::is_empty) {
-            metadata["namespace"] = json!(namespace);
+        if !self.placed {
+            self.manifest.raw["metadata"]["namespace"] = json!(namespace);
             self.manifest.meta.namespace = namespace.clone();
         }
     }
+}
+
+fn says_namespace(manifest: &Manifest) -> bool {
+    let said = manifest.raw["metadata"]["namespace"].as_str();
+    said.is_some_and(|namespace| !namespace.is_empty())
 }
 
 /// JSON as YAML that no reader takes otherwise: some characters beyond ASCII break YAML's lines,
@@ -250,14 +302,6 @@ pub(crate) fn refused(problems: &[Problem], ended: &str) -> Failure {
         "{}\nmesh: {count} {word}: {ended}",
         lines.join("\n")
     ))
-}
-
-/// Warnings as lines of standard error.
-pub(crate) fn warned(warnings: &[Problem]) -> Vec<String> {
-    let warnings = warnings.iter();
-    warnings
-        .map(|warning| format!("Warning: {warning}"))
-        .collect()
 }
 
 #[cfg(test)]

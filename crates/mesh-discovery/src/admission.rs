@@ -27,9 +27,9 @@ pub use self::json::parse as json;
 ///
 /// [`Problems`], all of the file's, if there is any. A file without objects is one.
 pub fn file(name: &str, yaml: &str, domain: &TrustDomain) -> Result<Parsed, Problems> {
-    let parsed = manifest::parse_yaml(name, yaml)?;
+    let mut parsed = manifest::parse_yaml(name, yaml)?;
     let mut problems = Vec::new();
-    if parsed.manifests.is_empty() {
+    if parsed.manifests.is_empty() && parsed.skipped.is_empty() {
         problems.push(problem(
             None,
             "",
@@ -38,8 +38,12 @@ pub fn file(name: &str, yaml: &str, domain: &TrustDomain) -> Result<Parsed, Prob
         ));
     }
     let mut seen = BTreeMap::new();
-    for (index, manifest) in parsed.manifests.iter().enumerate() {
+    for (index, manifest) in parsed.manifests.iter_mut().enumerate() {
+        let told = manifest.warnings.len();
         check(manifest, domain, &mut problems);
+        parsed
+            .warnings
+            .extend_from_slice(&manifest.warnings[told..]);
         if let Some(first) = seen.insert(ObjectName::of(manifest), index) {
             let (first, second) = (first + 1, index + 1);
             problems.push(problem(
@@ -62,9 +66,9 @@ pub fn file(name: &str, yaml: &str, domain: &TrustDomain) -> Result<Parsed, Prob
 ///
 /// [`Problems`], all of the object's, if there is any.
 pub fn object(object: &Value, domain: &TrustDomain) -> Result<Manifest, Problems> {
-    let manifest = manifest::parse_json(object)?;
+    let mut manifest = manifest::parse_json(object)?;
     let mut problems = Vec::new();
-    check(&manifest, domain, &mut problems);
+    check(&mut manifest, domain, &mut problems);
     match problems.as_slice() {
         [] => Ok(manifest),
         _ => Err(Problems(problems)),
@@ -89,8 +93,8 @@ pub fn yaml(text: &str) -> Result<Value, Problems> {
     }
 }
 
-/// What an object can have wrong besides its form.
-fn check(manifest: &Manifest, domain: &TrustDomain, problems: &mut Vec<Problem>) {
+/// What an object can have wrong besides its form; what matches nobody is a warning of it.
+fn check(manifest: &mut Manifest, domain: &TrustDomain, problems: &mut Vec<Problem>) {
     let bytes = manifest.raw.to_string().len();
     if bytes > MAX_OBJECT_BYTES {
         problems.push(problem(
@@ -100,19 +104,28 @@ fn check(manifest: &Manifest, domain: &TrustDomain, problems: &mut Vec<Problem>)
             "split it into several",
         ));
     }
-    for (index, identity) in identities(&manifest.spec).enumerate() {
-        if let Err(error) = identity.resolve(domain) {
-            let message = error.to_string();
-            let field = match manifest.spec {
-                Spec::ServerAuthorization(_) => "spec.client.meshTLS.identities",
-                _ => "spec.identities",
-            };
-            problems.push(Problem {
-                field: format!("{field}[{index}]"),
-                ..problem(Some(manifest), "", &message, "")
-            });
-        }
-    }
+    let warnings = nobody(manifest, domain);
+    manifest.warnings.extend(warnings);
+}
+
+/// Identities that nobody of the trust domain can have.
+#[must_use]
+pub fn nobody(manifest: &Manifest, domain: &TrustDomain) -> Vec<Problem> {
+    let field = match manifest.spec {
+        Spec::ServerAuthorization(_) => "spec.client.meshTLS.identities",
+        _ => "spec.identities",
+    };
+    let identities = identities(&manifest.spec).enumerate();
+    let unknown = identities.filter_map(|(index, identity)| {
+        let error = identity.resolve(domain).err()?;
+        let remedy = format!(
+            "write an identity such as spiffe://{}/ns/shop/sa/web",
+            domain.as_str()
+        );
+        let field = format!("{field}[{index}]");
+        Some(problem(Some(manifest), &field, &error.to_string(), &remedy))
+    });
+    unknown.collect()
 }
 
 fn identities(spec: &Spec) -> impl Iterator<Item = &IdentitySpec> {

@@ -20,6 +20,7 @@
 //! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
 //! | [`path`] | the one spelling of a path that rules and applications see |
 //! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
+//! | [`nearest`] | the name that a misspelt one was probably meant to be |
 //! | [`renewal`] | when a process renews its certificate |
 //! | [`plan`] | what a process is told, as it travels |
 //! | [`report`] | what a process tells, as it travels |
@@ -38,6 +39,7 @@ pub mod filter;
 pub mod identity;
 pub mod manifest;
 pub mod name;
+pub mod nearest;
 pub mod path;
 pub mod plan;
 pub mod pushback;

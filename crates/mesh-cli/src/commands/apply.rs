@@ -12,7 +12,7 @@ use super::Done;
 use crate::access::Access;
 use crate::args::{Global, Output};
 use crate::failure::Failure;
-use crate::manifests::{Knowledge, Manifests, refused, warned};
+use crate::manifests::{Knowledge, Manifests, refused};
 use crate::render;
 
 const NOTHING: &str = "nothing was applied; mend them and apply it again";
@@ -40,12 +40,18 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     };
     let manifests = Manifests::read(&args.filename, known);
     let manifests = manifests.map_err(|problems| refused(&problems, NOTHING))?;
+    if manifests.names().next().is_none() {
+        return Ok(Done {
+            notes: manifests.notes(),
+            ..Done::say("nothing to apply\n")
+        });
+    }
     let yaml = manifests.to_yaml();
     let text = Text::new("", &yaml);
     let text = if args.dry_run { text.dry_run() } else { text };
     let applied = access.client.apply(&text).await;
     let applied = applied.map_err(|error| by_file(error, &manifests))?;
-    let notes = warned(&manifests.warnings);
+    let notes = manifests.notes();
     let out = match global.output {
         Output::Table | Output::Wide => lines(&manifests, &applied, args.dry_run),
         Output::Json | Output::Yaml => {
@@ -74,15 +80,19 @@ fn by_file(error: ClientError, manifests: &Manifests) -> Failure {
 
 fn lines(manifests: &Manifests, applied: &Applied, dry_run: bool) -> String {
     let dry = if dry_run { " (dry run)" } else { "" };
-    let results = manifests.names().zip(&applied.results);
+    let results = manifests.placed_names().zip(&applied.results);
     results
-        .map(|(name, result)| {
+        .map(|((name, placed), result)| {
             let action = match result.action {
                 Action::Created => "created",
                 Action::Configured => "configured",
                 Action::Unchanged => "unchanged",
             };
-            format!("{}/{} {action}{dry}\n", resource(&name), name.name)
+            let place = match placed {
+                true => String::new(),
+                false => format!(" in namespace {}", name.namespace),
+            };
+            format!("{}/{} {action}{place}{dry}\n", resource(&name), name.name)
         })
         .collect()
 }

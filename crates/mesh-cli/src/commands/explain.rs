@@ -17,7 +17,7 @@ use super::Done;
 use super::curl::header;
 use crate::args::{Global, Output};
 use crate::failure::{Failure, NO};
-use crate::manifests::{Knowledge, Manifests, refused, warned};
+use crate::manifests::{Knowledge, Manifests, refused};
 use crate::render;
 
 /// Explain why a request goes where it goes, and whether it may.
@@ -81,7 +81,7 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     };
     let manifests = Manifests::read(&args.filename, known)
         .map_err(|problems| refused(&problems, "mend them and ask again"))?;
-    let notes = warned(&manifests.warnings);
+    let notes = manifests.notes();
     let workload = args.from.as_ref().and_then(Identity::workload);
     let namespace = match (&global.namespace, workload) {
         (Some(namespace), _) => namespace.as_str(),

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use mesh_policy::identity::TrustDomain;
-use mesh_policy::manifest::Problem;
+use mesh_policy::manifest::{Problem, Skipped};
 use serde_json::{Value, json};
 
 use super::Done;
 use crate::args::{Global, Output};
 use crate::failure::{EX_DATAERR, Failure};
-use crate::manifests::{Knowledge, Manifests, refused, warned};
+use crate::manifests::{Knowledge, Manifests, refused};
 use crate::render;
 
 /// Check files of policy without a server.
@@ -18,7 +18,8 @@ pub(crate) struct Args {
     /// A file, a directory (its *.yaml, *.yml and *.json, by name), or - for standard input.
     #[arg(short, long = "filename", value_name = "FILE|DIR|-", required = true)]
     filename: Vec<PathBuf>,
-    /// The trust domain that identities must be of; without it, they are not checked for that.
+    /// The trust domain of the mesh, to warn of identities that match nobody there; without it,
+    /// mesh.local is assumed.
     #[arg(long, value_name = "NAME")]
     trust_domain: Option<TrustDomain>,
 }
@@ -42,27 +43,37 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Done, Failure> {
     let files = count(manifests.files(), "file");
     Ok(Done {
         out: format!("{objects} in {files}: valid\n").into(),
-        notes: warned(&manifests.warnings),
+        notes: manifests.notes(),
         exit: 0,
     })
 }
 
 fn report(read: &Result<Manifests, Vec<Problem>>, output: Output) -> Done {
-    let (objects, problems, warnings) = match read {
-        Ok(manifests) => (manifests.names().count(), &[][..], &manifests.warnings[..]),
-        Err(problems) => (0, &problems[..], &[][..]),
+    let (objects, problems, (warnings, skipped)) = match read {
+        Ok(manifests) => (manifests.names().count(), &[][..], manifests.told_beside()),
+        Err(problems) => (0, &problems[..], (&[][..], &[][..])),
     };
     let value = json!({
         "valid": problems.is_empty(),
         "objects": objects,
         "problems": problems.iter().map(told).collect::<Vec<_>>(),
         "warnings": warnings.iter().map(told).collect::<Vec<_>>(),
+        "skipped": skipped.iter().map(left_out).collect::<Vec<_>>(),
     });
     Done {
         out: render::value(&value, output).into(),
         notes: Vec::new(),
         exit: if problems.is_empty() { 0 } else { EX_DATAERR },
     }
+}
+
+fn left_out(skipped: &Skipped) -> Value {
+    json!({
+        "apiVersion": skipped.api_version,
+        "kind": skipped.kind,
+        "namespace": skipped.namespace,
+        "name": skipped.name,
+    })
 }
 
 fn told(problem: &Problem) -> Value {

@@ -29,10 +29,32 @@ async fn everyday_documents_are_valid_and_their_leniencies_are_warned_of() {
         let arguments = [&domain[..], &[domain_name]].concat();
         said(command(&arguments), foreign.as_bytes()).await
     };
-    check("mesh.local").await.ok();
-    let err = check("other.example").await.ends(65);
-    let place = "(standard input):73:5: spec.identities[0]: ";
-    assert!(err.lines().any(|line| line.starts_with(place)), "{err}");
+    let matching = check("mesh.local").await;
+    assert!(!matching.err.contains("NOBODY"), "{}", matching.err);
+    let other = check("other.example").await;
+    let place = "Warning: (standard input):73:5: spec.identities[0]: matches NOBODY";
+    assert!(
+        other.err.lines().any(|line| line.starts_with(place)),
+        "{}",
+        other.err
+    );
+    other.ok();
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_cluster_is_skipped_and_listed_on_stderr() {
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, namespace: shop}\nspec: {}\n---\n\
+                apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: deny, namespace: shop}\nspec: {}\n";
+    let skipped = validate(text.as_bytes()).await;
+    let lines: Vec<_> = skipped.err.lines().collect();
+    let warning = "Warning: (standard input):6:1: WARNING: the NetworkPolicy shop/deny (networking.k8s.io/v1) is NOT ENFORCED";
+    assert!(lines[0].starts_with(warning), "{}", skipped.err);
+    assert_eq!(
+        lines[1],
+        "Skipped 2 objects of kinds that the mesh does not serve: Deployment shop/web (apps/v1), \
+         NetworkPolicy shop/deny (networking.k8s.io/v1)"
+    );
+    assert_eq!(skipped.ok(), "0 objects in 1 file: valid\n");
 }
 
 /// What `mesh validate` says of these, to the letter.

@@ -129,8 +129,8 @@ async fn c06_one_bad_object_of_a_directory_and_none_is_applied() {
     let good: Vec<_> = (1..10)
         .map(|n| service(&format!("s{n}"), "{ports: [{port: 80}]}"))
         .collect();
-    let foreign = "apiVersion: policy.linkerd.io/v1alpha1\nkind: MeshTLSAuthentication\n\
-                   metadata: {name: m, namespace: shop}\nspec:\n  identities:\n  - b.a.serviceaccount.identity.linkerd.other\n";
+    let nobody = "apiVersion: policy.linkerd.io/v1alpha1\nkind: MeshTLSAuthentication\n\
+                  metadata: {name: m, namespace: shop}\nspec:\n  identities:\n  - Web.shop\n";
     let files = folder(&[
         ("a.yaml", &good.join("---\n")),
         ("b.yml", &service("bad", "{port: []}")),
@@ -138,7 +138,7 @@ async fn c06_one_bad_object_of_a_directory_and_none_is_applied() {
             "c.json",
             r#"{"apiVersion":"v1","kind":"Servce","metadata":{"name":"x"},"spec":{}}"#,
         ),
-        ("d.yaml", foreign),
+        ("d.yaml", nobody),
         ("e.yaml", &good[0]),
         ("notes.txt", "not ours"),
     ]);

@@ -82,8 +82,6 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
     fn dial(&self) -> BoxFuture<'static, Result<Opened, ConnectFailed>>;
     /// What the connections speak.
     fn version(&self) -> Alpn;
-    /// Where the endpoint is.
-    fn address(&self) -> SocketAddr;
 }
 
 /// Dials an endpoint's socket, and expects its identity there.
@@ -191,10 +189,6 @@ impl Dial for Dialer {
 
     fn version(&self) -> Alpn {
         self.version
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.address
     }
 }
 
@@ -343,14 +337,10 @@ impl ConnectFailed {
         }
     }
 
-    /// No connection was tried, because of `source`.
-    pub(super) fn untried(address: SocketAddr, source: impl Into<BoxError>) -> Self {
-        Self::new(address, Step::Connect, source.into())
-    }
-
-    /// Whether it failed because of an `E`.
-    pub(super) fn is_because_of<E: std::error::Error + 'static>(&self) -> bool {
-        self.source.is::<E>()
+    /// The runtime that was dialling ended, or others took what it opened.
+    pub(super) fn abandoned() -> Self {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self::new(nowhere, Step::Connect, Abandoned.into())
     }
 
     #[cfg(test)]
@@ -381,6 +371,10 @@ impl Caused for ConnectFailed {
 struct TookTooLong {
     limit: Duration,
 }
+
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the connection that was being opened went away: its runtime ended, or others filled it")]
+struct Abandoned;
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(

@@ -250,6 +250,7 @@ impl Policies {
                 let is_target = match &policy.target {
                     PolicyTarget::Server(name) => *name == server.meta.name,
                     PolicyTarget::Namespace => true,
+                    PolicyTarget::Route(_) => false,
                 };
                 is_target.then(|| self.required(&policy.authentications))??
             }
@@ -321,7 +322,7 @@ impl Policies {
                     exact.insert(identity);
                 }
                 Ok(Resolved::Pattern(pattern)) => patterns.push(pattern),
-                Err(unknown) => tracing::warn!(%unknown, "an identity in a policy is nobody here"),
+                Err(unknown) => tracing::debug!(%unknown, "an identity in a policy is nobody here"),
             }
         }
         ClientPlan::Identities { exact, patterns }

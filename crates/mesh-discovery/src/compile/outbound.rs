@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use mesh_policy::manifest::{BackendRef, HttpRoute, Manifest, RouteRule, Spec, TrafficSplit};
+use mesh_policy::manifest::{
+    BackendRef, HttpRoute, Manifest, Parent, RouteRule, Spec, TrafficSplit, Unusable,
+};
 use mesh_policy::name::{ObjectRef, ServiceName, ServicePort};
 use mesh_policy::plan::outbound::{
     BackendPlan, PortPlan, RoutePlan, RulePlan, ServicePlan, TargetPlan,
@@ -39,7 +41,7 @@ impl Routes {
     /// Whether callers of `namespace` have routes of their own for `service`.
     pub(super) fn consumed_from(&self, service: &ServiceName, namespace: &str) -> bool {
         namespace != service.namespace.as_str()
-            && self.attached(service, None, namespace).next().is_some()
+            && self.attached(service, namespace).next().is_some()
     }
 
     /// The plan of a service that is known, as callers of `namespace` see it.
@@ -78,7 +80,12 @@ impl Routes {
         };
         for owner in [namespace, service.namespace.as_str()] {
             let attached: Vec<_> = self
-                .attached(service, Some(port), owner)
+                .attached(service, owner)
+                .filter(|(_, route)| {
+                    let mut parents = route.parents.iter();
+                    parents
+                        .any(|parent| parent.service == *service && governs(services, parent, port))
+                })
                 .map(|(manifest, route)| route_plan(services, manifest, route, &parent))
                 .collect();
             if !attached.is_empty() {
@@ -104,40 +111,44 @@ impl Routes {
 
     /// The oldest route of the service's own namespace, on any port.
     pub(super) fn route_of<'a>(&'a self, service: &'a ServiceName) -> Option<&'a Manifest> {
-        let mut routes = self.attached(service, None, service.namespace.as_str());
+        let mut routes = self.attached(service, service.namespace.as_str());
         routes.next().map(|(manifest, _)| manifest)
     }
 
     /// What a leaf of a split comes to, on the first port that the service has.
     pub(super) fn leaf(
         services: &Services,
-        manifest: &Manifest,
         split: &TrafficSplit,
         leaf: &(ServiceName, u32),
     ) -> TargetPlan {
         let port = services.ports(&split.service).next();
-        split_target(services, manifest, split, (leaf, port)).target
+        split_target(services, (leaf, port)).target
     }
 
-    /// Routes of `namespace` that name the service, on this port if one is given.
+    /// Routes of `namespace` that name the service, on any port.
     fn attached<'a>(
         &'a self,
         service: &'a ServiceName,
-        port: Option<u16>,
         namespace: &'a str,
     ) -> impl Iterator<Item = (&'a Manifest, &'a HttpRoute)> {
         self.routes.iter().filter_map(move |manifest| {
             let Spec::HttpRoute(route) = &manifest.spec else {
                 return None;
             };
-            let governs = manifest.meta.namespace.as_str() == namespace
-                && route.parents.iter().any(|parent| {
-                    parent.service == *service
-                        && (port.is_none() || parent.port.is_none() || parent.port == port)
-                });
-            governs.then_some((&**manifest, route))
+            let names = manifest.meta.namespace.as_str() == namespace
+                && route
+                    .parents
+                    .iter()
+                    .any(|parent| parent.service == *service);
+            names.then_some((&**manifest, route))
         })
     }
+}
+
+/// Whether a reference to the service means this port of it.
+fn governs(services: &Services, parent: &Parent, port: u16) -> bool {
+    let named = |name| services.named(&parent.service, name) == Some(port);
+    parent.port.is_none_or(|only| only == port) && parent.section.as_deref().is_none_or(named)
 }
 
 fn route_plan(
@@ -154,13 +165,15 @@ fn route_plan(
         name: rule.name.clone(),
         matches: rule.matches.clone(),
         filters: rule.filters.clone(),
-        backends: if rule.backends.is_empty() {
+        backends: if let Some(filter) = rule.unsupported {
+            vec![unsupported(&parent.service, filter)]
+        } else if rule.backends.is_empty() {
             vec![itself(parent.clone())]
         } else {
             let backends = rule.backends.iter();
             let plan = |backend: &BackendRef| BackendPlan {
                 weight: backend.weight,
-                target: target(services, manifest, backend, &parent.service),
+                target: target(services, backend),
                 filters: backend.filters.clone(),
             };
             backends.map(plan).collect()
@@ -183,20 +196,32 @@ const fn itself(parent: ServicePort) -> BackendPlan {
     }
 }
 
-/// A backend is valid in the route's own namespace, or where it is the very service that was called, if it was ever applied or served, on a port it has.
-pub(super) fn target(
-    services: &Services,
-    manifest: &Manifest,
-    backend: &BackendRef,
-    called: &ServiceName,
-) -> TargetPlan {
+/// Gateway API lets no filter be skipped: requests that meet one that is not there fail.
+fn unsupported(service: &ServiceName, filter: &str) -> BackendPlan {
+    BackendPlan {
+        weight: 1,
+        target: invalid(service, "UnsupportedFilter", &not_in_this_version(filter)),
+        filters: Vec::new(),
+    }
+}
+
+fn not_in_this_version(filter: &str) -> String {
+    format!("this version has no filter {filter} here: leave it out")
+}
+
+/// A backend is valid if it was ever applied or served, on a port it has; in any namespace, since
+/// routes on Services need no `ReferenceGrant` (GEP-1294).
+pub(super) fn target(services: &Services, backend: &BackendRef) -> TargetPlan {
     let service = &backend.service;
-    if service.namespace != manifest.meta.namespace && service != called {
-        return invalid(
-            service,
-            "RefNotPermitted",
-            "the backend is in another namespace than the route: write the route there",
-        );
+    match &backend.unusable {
+        None => {}
+        Some(Unusable::Kind(kind)) => {
+            let message = format!("a {kind} cannot be called here: name a Service");
+            return invalid(service, "InvalidKind", &message);
+        }
+        Some(Unusable::Filter(filter)) => {
+            return invalid(service, "UnsupportedFilter", &not_in_this_version(filter));
+        }
     }
     if !services.knows(service) {
         return invalid(
@@ -233,8 +258,6 @@ fn invalid(service: &ServiceName, reason: &str, message: &str) -> TargetPlan {
 /// A leaf of a split is called on the port that was called, or else on its only one.
 fn split_target(
     services: &Services,
-    manifest: &Manifest,
-    split: &TrafficSplit,
     ((service, weight), port): (&(ServiceName, u32), Option<u16>),
 ) -> BackendPlan {
     let same = services.ports(service).find(|known| Some(*known) == port);
@@ -243,10 +266,11 @@ fn split_target(
         port: same.or_else(|| services.only_port(service)),
         weight: *weight,
         filters: Vec::new(),
+        unusable: None,
     };
     BackendPlan {
         weight: *weight,
-        target: target(services, manifest, &backend, &split.service),
+        target: target(services, &backend),
         filters: Vec::new(),
     }
 }
@@ -257,8 +281,7 @@ fn split_plan(
     split: &TrafficSplit,
     port: u16,
 ) -> RoutePlan {
-    let backend =
-        |leaf: &(ServiceName, u32)| split_target(services, manifest, split, (leaf, Some(port)));
+    let backend = |leaf: &(ServiceName, u32)| split_target(services, (leaf, Some(port)));
     RoutePlan {
         source: object_ref(&manifest.meta),
         rules: vec![RulePlan {

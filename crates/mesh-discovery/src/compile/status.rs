@@ -6,7 +6,7 @@
 
 use mesh_policy::manifest::{
     AuthorizationPolicy, HttpRoute, Manifest, Parent, PolicyTarget, Server, ServerAuthorization,
-    ServerTarget, Spec, TrafficSplit,
+    ServerTarget, Spec, TrafficSplit, Unusable,
 };
 use mesh_policy::name::ServiceName;
 use mesh_policy::plan::outbound::TargetPlan;
@@ -76,7 +76,7 @@ impl World {
     #[must_use]
     pub fn status(&self, manifest: &Manifest) -> Status {
         Status::Object(match &manifest.spec {
-            Spec::HttpRoute(route) => return self.of_route(manifest, route),
+            Spec::HttpRoute(route) => return self.of_route(route),
             Spec::TrafficSplit(split) => self.of_split(manifest, split),
             Spec::Server(server) => self.of_server(manifest, server),
             Spec::AuthorizationPolicy(policy) => self.of_policy(manifest, policy),
@@ -89,23 +89,36 @@ impl World {
         })
     }
 
-    fn of_route(&self, manifest: &Manifest, route: &HttpRoute) -> Status {
+    fn of_route(&self, route: &HttpRoute) -> Status {
         let parent = |parent: &Parent| {
             let backends = route.rules.iter().flat_map(|rule| &rule.backends);
-            let targets = backends.map(|b| target(&self.services, manifest, b, &parent.service));
-            let conditions = vec![self.attaches(parent), resolved(targets)];
+            let targets = backends.map(|b| target(&self.services, b));
+            let conditions = vec![self.attaches(route, parent), resolved(targets)];
             (parent.clone(), conditions)
         };
         Status::Parents(route.parents.iter().map(parent).collect())
     }
 
-    fn attaches(&self, parent: &Parent) -> Condition {
+    fn attaches(&self, route: &HttpRoute, parent: &Parent) -> Condition {
         let service = &parent.service;
         let no_parent = |message| Condition::bad(ACCEPTED, "NoMatchingParent", message);
         if !self.services.knows(service) {
             return no_parent(format!(
                 "nobody ever applied or served the Service {service}: apply it, or correct parentRefs"
             ));
+        }
+        if let Some(section) = &parent.section
+            && self.services.named(service, section).is_none()
+        {
+            return no_parent(format!(
+                "the Service {service} has no port of the name {section}: correct sectionName, or leave it out"
+            ));
+        }
+        if let Some(filter) = unsupported(route) {
+            let message = format!(
+                "this version has no filter {filter} here: requests that meet it are answered 500"
+            );
+            return Condition::bad(ACCEPTED, "UnsupportedValue", message);
         }
         match parent.port {
             Some(port) if !self.services.ports(service).any(|known| known == port) => {
@@ -126,7 +139,7 @@ impl World {
             Condition::bad(ACCEPTED, NO_TARGET, message)
         };
         let targets = split.backends.iter();
-        let targets = targets.map(|leaf| Routes::leaf(&self.services, manifest, split, leaf));
+        let targets = targets.map(|leaf| Routes::leaf(&self.services, split, leaf));
         let mut conditions = vec![accepted, resolved(targets)];
         conditions.extend(self.wins_over(manifest, service).map(|winner| Condition {
             about: CONFLICTED,
@@ -171,6 +184,12 @@ impl World {
                 );
                 Condition::bad(ACCEPTED, NO_TARGET, message)
             }
+            PolicyTarget::Route(name) => {
+                let message = format!(
+                    "routes on a Server, such as {name}, are not served in this version: name the Server"
+                );
+                Condition::bad(ACCEPTED, NO_TARGET, message)
+            }
             PolicyTarget::Server(_) | PolicyTarget::Namespace => Condition::good(ACCEPTED),
         };
         let missing = self.policies.missing(&policy.authentications);
@@ -204,16 +223,30 @@ impl World {
     }
 }
 
+/// The first filter of a route that this version does not have.
+fn unsupported(route: &HttpRoute) -> Option<&'static str> {
+    route.rules.iter().find_map(|rule| {
+        let backends = rule.backends.iter();
+        let mut of_backends = backends.filter_map(|backend| match backend.unusable {
+            Some(Unusable::Filter(filter)) => Some(filter),
+            _ => None,
+        });
+        rule.unsupported.or_else(|| of_backends.next())
+    })
+}
+
 /// Whether every backend can be called; the first reason stands for all, the message tells each.
 fn resolved(targets: impl Iterator<Item = TargetPlan>) -> Condition {
     let mut reasons = Vec::new();
     let mut messages = Vec::new();
     for target in targets {
+        // A filter that is not there is no matter of references: `Accepted` tells it.
         if let TargetPlan::Invalid {
             name,
             reason,
             message,
         } = target
+            && reason != "UnsupportedFilter"
         {
             reasons.push(reason);
             messages.push(format!("{name}: {message}"));
@@ -221,7 +254,7 @@ fn resolved(targets: impl Iterator<Item = TargetPlan>) -> Condition {
     }
     match reasons.first().map(String::as_str) {
         None => Condition::good(RESOLVED),
-        Some("RefNotPermitted") => Condition::bad(RESOLVED, "RefNotPermitted", messages.join("; ")),
+        Some("InvalidKind") => Condition::bad(RESOLVED, "InvalidKind", messages.join("; ")),
         Some(_) => Condition::bad(RESOLVED, "BackendNotFound", messages.join("; ")),
     }
 }

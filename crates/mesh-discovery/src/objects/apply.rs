@@ -1,6 +1,6 @@
 //! Many objects at once, in one commit or not at all.
 
-use mesh_policy::manifest::{Manifest, Problem, Problems};
+use mesh_policy::manifest::{Manifest, Problem, Problems, Skipped};
 
 use super::metadata::{self, Birth};
 use super::{ATTEMPTS, Mode, ObjectError, ObjectName, Objects, Precondition, put};
@@ -23,7 +23,7 @@ pub enum ApplyError {
 impl Objects {
     /// Reads, checks and applies the YAML of many objects: all of it under one revision, or nothing.
     ///
-    /// The warnings are told as `line:column: field: message`.
+    /// The warnings are told as `line:column: field: message`, and what was skipped after them.
     ///
     /// # Errors
     ///
@@ -36,6 +36,12 @@ impl Objects {
             Problem { file, ..warning }.to_string()
         };
         applied.warnings = parsed.warnings.into_iter().map(warned).collect();
+        if !parsed.skipped.is_empty() {
+            let list = Skipped::list(&parsed.skipped);
+            applied
+                .warnings
+                .push(format!("skipped, since their kinds are not served: {list}"));
+        }
         Ok(applied)
     }
 

@@ -9,7 +9,7 @@ use crate::name::Label;
 pub struct AuthorizationPolicy {
     /// What it guards.
     pub target: PolicyTarget,
-    /// All of these must hold; never empty.
+    /// All of these must hold; without any, everybody is let in, as Linkerd has it.
     pub authentications: Vec<AuthenticationRef>,
 }
 
@@ -20,6 +20,8 @@ pub enum PolicyTarget {
     Server(String),
     /// Every `Server` of the namespace.
     Namespace,
+    /// A route on a `Server`, which this version does not serve: the policy grants nothing.
+    Route(String),
 }
 
 /// One thing that a client must show.
@@ -57,9 +59,9 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<AuthorizationPolicy> {
     let at = references?;
     let references = at.list(MOST_REFERENCES)?;
     if references.is_empty() {
-        return at.refuse(
-            "is empty, which would let everyone in",
-            "name a MeshTLSAuthentication, or set accessPolicy: all-unauthenticated on the Server",
+        at.warn(
+            "is empty, which LETS EVERYBODY IN, also without a certificate",
+            "name a MeshTLSAuthentication",
         );
     }
     let authentications = each(&references, |at| reference(meta, at))?;
@@ -102,10 +104,15 @@ fn target_of(meta: &Meta, at: &At<'_>) -> Option<PolicyTarget> {
             ),
             "name the policy's own namespace",
         ),
-        (_, "HTTPRoute" | "GRPCRoute") => at.refuse(
-            "names a route, which is not supported in this version",
-            "name a Server",
-        ),
+        (POLICY_GROUP | "gateway.networking.k8s.io", route @ ("HTTPRoute" | "GRPCRoute")) => {
+            at.warn(
+                format!(
+                    "names the {route} {name:?}: routes on a Server are NOT ENFORCED in this version, and this policy lets nobody in"
+                ),
+                "name the Server to let the same clients call all of it",
+            );
+            Some(PolicyTarget::Route(name))
+        }
         (group, kind) => at.refuse(
             format!(
                 "names {:?} of group {:?}, which a policy cannot guard",

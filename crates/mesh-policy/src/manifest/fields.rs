@@ -7,8 +7,9 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::node::{Node, Value};
-use super::problem::{Problem, nearest};
+use super::problem::Problem;
 use crate::name::Label;
+use crate::nearest::nearest;
 
 /// What is kept of each: the first mistakes are the ones to mend, and a huge file of them is an attack.
 const MOST_PROBLEMS: usize = 200;
@@ -109,6 +110,20 @@ impl<'a> At<'a> {
             Value::Integer(value) => self.refuse(format!("{value} is out of range"), remedy),
             Value::Float(value) => self.refuse(format!("{value} is not a whole number"), remedy),
             other => self.refuse(format!("is {}, not a number", name_of(other)), remedy),
+        }
+    }
+
+    pub(super) fn number(&self) -> Option<f64> {
+        match &self.node.value {
+            Value::Float(value) => Some(*value),
+            Value::Integer(value) => i32::try_from(*value).map_or_else(
+                |_| self.refuse(format!("{value} is out of range"), "write a smaller number"),
+                |value| Some(f64::from(value)),
+            ),
+            other => self.refuse(
+                format!("is {}, not a number", name_of(other)),
+                "write a number such as 0.2",
+            ),
         }
     }
 
@@ -323,6 +338,20 @@ impl<'a> Fields<'a> {
                 at.refuse::<()>("is not supported in this version", "leave it out");
             }
         }
+    }
+
+    /// Points at fields that their specification has and that change nothing here.
+    pub(super) fn without_effect(&mut self, names: &[&'static str], why: &str) {
+        for name in names {
+            if let Some(at) = self.take(name) {
+                at.warn(format!("has no effect: {why}"), "leave it out");
+            }
+        }
+    }
+
+    /// Complains of the map itself.
+    pub(super) fn refuse<T>(&self, message: impl Display, remedy: impl Display) -> Option<T> {
+        self.at.refuse(message, remedy)
     }
 
     /// Complains of every field that nobody took.

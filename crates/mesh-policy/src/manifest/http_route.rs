@@ -1,47 +1,45 @@
 //! gateway.networking.k8s.io `HTTPRoute` on Services (GAMMA, GEP-1426).
 
-mod filters;
+pub(super) mod filters;
 mod limits;
 mod matches;
+mod parent;
 
 pub use limits::{RuleRetry, RuleTimeouts};
+pub use parent::Parent;
 
-use super::fields::{At, Fields, each, repeated};
+use filters::{Filters, Place};
+pub(super) use matches::headers;
+pub(super) use parent::parents;
+
+use super::fields::{At, Fields, cut, each, repeated};
 use super::meta::Meta;
 use super::resilience::{self, Resilience};
+use crate::filter::is_host;
 use crate::name::ServiceName;
 use crate::plan::outbound::{FilterPlan, MatchPlan};
 
 /// Gateway API's limits on lists.
-const MOST_PARENTS: usize = 32;
 const MOST_RULES: usize = 16;
 const MOST_MATCHES: usize = 64;
 const MOST_MATCHES_OF_ALL_RULES: usize = 128;
 const MOST_BACKENDS: usize = 16;
+const MOST_HOSTNAMES: usize = 16;
 const MOST_WEIGHT: i128 = 1_000_000;
 
 /// Rules for requests to services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpRoute {
-    /// The services it governs; never empty, none twice.
+    /// The services it governs, none twice; empty where only other kinds are named.
     pub parents: Vec<Parent>,
-    /// Its rules in their written order; never empty.
+    /// Its rules in their written order; without any, no request matches.
     pub rules: Vec<RouteRule>,
     /// What its annotations say of all its rules.
     pub resilience: Resilience,
 }
 
-/// A service that a route governs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The service.
-    pub service: ServiceName,
-    /// The one port it governs; all of them without it.
-    pub port: Option<u16>,
-}
-
 /// What happens to requests that match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteRule {
     /// The rule's name, if it has one.
     pub name: Option<String>,
@@ -49,6 +47,9 @@ pub struct RouteRule {
     pub matches: Vec<MatchPlan>,
     /// What is done on the way.
     pub filters: Vec<FilterPlan>,
+    /// The type of a filter that this version does not have: requests of the rule are answered
+    /// 500, since Gateway API lets no filter be skipped.
+    pub unsupported: Option<&'static str>,
     /// Where requests go; empty means the service itself (GEP-1426).
     pub backends: Vec<BackendRef>,
     /// How long things may take.
@@ -68,35 +69,33 @@ pub struct BackendRef {
     pub weight: u32,
     /// What is done on the way to it.
     pub filters: Vec<FilterPlan>,
+    /// Why its share is answered 500 whatever the service is.
+    pub unusable: Option<Unusable>,
+}
+
+/// What makes a backend one that no request can be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Its kind, which is not Service.
+    Kind(String),
+    /// The type of a filter that this version does not have on backends.
+    Filter(&'static str),
 }
 
 pub(super) fn read(meta: &Meta, at: &At<'_>, metadata: &At<'_>) -> Option<HttpRoute> {
     let resilience = resilience::read(metadata);
     let mut fields = at.fields();
-    let parents = fields.need_items(
-        "parentRefs",
-        MOST_PARENTS,
-        "name the Service that the route is for",
-    );
-    let rules = fields.need("rules", "write at least one rule with backendRefs");
-    if let Some(at) = fields.take("hostnames")
-        && at.list(16).is_some_and(|names| !names.is_empty())
-    {
-        at.refuse::<()>(
-            "has no meaning on a Service: requests are governed by the service they call",
-            "leave it out",
-        );
-    }
+    let parents = parents(meta, &mut fields, at);
+    let rules = fields.take("rules");
+    let hostnames = hostnames(&mut fields, parents.as_deref());
+    fields.without_effect(&["useDefaultGateways"], "this version serves no Gateway");
     fields.finish();
-    let parents = parents.and_then(|items| {
-        let parents = each(&items, |at| parent(meta, at))?;
-        let keys = parents.iter().map(|one| (one.service.clone(), one.port));
-        match repeated(keys) {
-            None => Some(parents),
-            Some(index) => items[index].refuse("names the same parent again", "leave it out"),
-        }
-    });
-    let rules = rules.and_then(|at| all_rules(meta, &at));
+    let rules = match rules {
+        Some(at) => all_rules(meta, &at),
+        // Gateway API's default.
+        None => Some(vec![RouteRule::default()]),
+    };
+    hostnames?;
     Some(HttpRoute {
         parents: parents?,
         rules: rules?,
@@ -104,11 +103,38 @@ pub(super) fn read(meta: &Meta, at: &At<'_>, metadata: &At<'_>) -> Option<HttpRo
     })
 }
 
+/// Hostnames select requests to a Gateway; towards Services they mean nothing (GEP-1426).
+pub(super) fn hostnames(fields: &mut Fields<'_>, parents: Option<&[Parent]>) -> Option<()> {
+    let Some(at) = fields.take("hostnames") else {
+        return Some(());
+    };
+    let names = at.list(MOST_HOSTNAMES)?;
+    each(&names, |at| {
+        let name = at.text()?;
+        if is_host(name.strip_prefix("*.").unwrap_or(name)) {
+            return Some(());
+        }
+        at.refuse(
+            format!("{:?} is no host name", cut(name)),
+            "write lower-case labels with dots between them, such as *.example.com",
+        )
+    })?;
+    if !names.is_empty() && parents.is_some_and(|parents| !parents.is_empty()) {
+        at.warn(
+            "has no effect on a Service: requests are governed by the service they call",
+            "leave it out",
+        );
+    }
+    Some(())
+}
+
 fn all_rules(meta: &Meta, at: &At<'_>) -> Option<Vec<RouteRule>> {
     let items = at.list(MOST_RULES)?;
     if items.is_empty() {
-        // Gateway API would answer every request 404.
-        return at.refuse("is empty", "write at least one rule with backendRefs");
+        at.warn(
+            "is empty, so that every request is answered 404",
+            "write at least one rule with backendRefs",
+        );
     }
     let rules = each(&items, |at| rule(meta, at))?;
     let matches: usize = rules.iter().map(|rule| rule.matches.len()).sum();
@@ -155,44 +181,6 @@ fn port(fields: &mut Fields<'_>) -> Option<Option<u16>> {
     }
 }
 
-fn parent(meta: &Meta, at: &At<'_>) -> Option<Parent> {
-    const WRITE: &str = "write group: \"\" and kind: Service";
-    let mut fields = at.fields();
-    let group = match fields.take("group") {
-        Some(at) => Some(at.text()?),
-        None => None,
-    };
-    let kind = match fields.take("kind") {
-        Some(at) => Some(at.text()?),
-        None => None,
-    };
-    match (group, kind) {
-        (Some("" | "core"), Some("Service")) => {}
-        (None, None) => at.warn(
-            "has neither group nor kind, which means a Gateway elsewhere and a Service here",
-            WRITE,
-        ),
-        (None, Some("Service")) | (Some("" | "core"), None) => at.warn(
-            "says half of what it is for, which means no Service elsewhere and one here",
-            WRITE,
-        ),
-        _ => {
-            return at.refuse(
-                "names something that routes cannot be attached to here",
-                WRITE,
-            );
-        }
-    }
-    let service = service(meta, &mut fields);
-    let port = port(&mut fields);
-    fields.not_yet(&["sectionName"]);
-    fields.finish();
-    Some(Parent {
-        service: service?,
-        port: port?,
-    })
-}
-
 fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     let mut fields = at.fields();
     let name = fields.take("name").map(|at| at.object_name());
@@ -201,7 +189,10 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     let timeouts = fields.take("timeouts");
     let retry = fields.take("retry");
     let filters = fields.take("filters");
-    fields.not_yet(&["sessionPersistence"]);
+    fields.without_effect(
+        &["sessionPersistence"],
+        "each request picks its endpoint independently",
+    );
     fields.finish();
     let timeouts = match timeouts {
         Some(at) => limits::timeouts(&at),
@@ -209,28 +200,28 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     };
     let retry = retry.map(|at| limits::retry(&at));
     let matches = each(&matches, matches::read);
-    let filters = filters.map_or(Some(Vec::new()), |at| {
-        filters::of_rule(&at, matches.as_deref())
+    let filters = filters.map_or(Some(Filters::default()), |at| {
+        filters::read(&at, Place::Rule(matches.as_deref()))
     });
-    let redirects = filters
-        .iter()
-        .flatten()
-        .any(|f| matches!(f, FilterPlan::Redirect(_)));
+    let redirects = filters.as_ref().is_some_and(Filters::redirects);
     let backends = match references {
-        Some(at) if redirects => at.refuse(
-            "stands beside a redirect, which sends nothing on",
-            "leave one of them out",
-        ),
+        Some(at) if redirects && at.list(MOST_BACKENDS).is_some_and(|refs| !refs.is_empty()) => at
+            .refuse(
+                "stands beside a redirect, which sends nothing on",
+                "leave one of them out",
+            ),
         Some(at) => backends(meta, &at),
         None => Some(Vec::new()),
     };
+    let filters = filters?;
     Some(RouteRule {
         name: match name {
             Some(name) => Some(name?),
             None => None,
         },
         matches: matches?,
-        filters: filters?,
+        filters: filters.plans,
+        unsupported: filters.unsupported,
         backends: backends?,
         timeouts: timeouts?,
         retry: match retry {
@@ -240,7 +231,7 @@ fn rule(meta: &Meta, at: &At<'_>) -> Option<RouteRule> {
     })
 }
 
-fn backends(meta: &Meta, at: &At<'_>) -> Option<Vec<BackendRef>> {
+pub(super) fn backends(meta: &Meta, at: &At<'_>) -> Option<Vec<BackendRef>> {
     let items = at.list(MOST_BACKENDS)?;
     let backends = each(&items, |at| backend(meta, at))?;
     if !backends.is_empty() && backends.iter().all(|backend| backend.weight == 0) {
@@ -252,18 +243,23 @@ fn backends(meta: &Meta, at: &At<'_>) -> Option<Vec<BackendRef>> {
     Some(backends)
 }
 
+/// The kind of a reference that names no Service.
+fn foreign(fields: &mut Fields<'_>) -> Option<String> {
+    let mut text = |name| fields.take(name).and_then(|at| at.text());
+    let (group, kind) = (
+        text("group").unwrap_or(""),
+        text("kind").unwrap_or("Service"),
+    );
+    match (group, kind) {
+        ("" | "core", "Service") => None,
+        ("" | "core", kind) => Some(cut(kind)),
+        (group, kind) => Some(format!("{}.{}", cut(kind), cut(group))),
+    }
+}
+
 fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {
     let mut fields = at.fields();
-    for (name, known, remedy) in [
-        ("group", ["", "core"], "write group: \"\""),
-        ("kind", ["Service", "Service"], "write kind: Service"),
-    ] {
-        if let Some(at) = fields.take(name)
-            && !known.contains(&at.text()?)
-        {
-            return at.refuse("names something other than a Service", remedy);
-        }
-    }
+    let foreign = foreign(&mut fields);
     let service = service(meta, &mut fields);
     let port = port(&mut fields);
     let weight = match fields.take("weight") {
@@ -271,28 +267,28 @@ fn backend(meta: &Meta, at: &At<'_>) -> Option<BackendRef> {
         None => Some(1),
     };
     let filters = fields.take("filters");
-    let filters = filters.map_or(Some(Vec::new()), |at| filters::of_backend(&at));
+    let filters = filters.map_or(Some(Filters::default()), |at| {
+        filters::read(&at, Place::Backend)
+    });
     fields.finish();
-    let (service, port) = (service?, port?);
-    if port.is_none() {
+    let (service, port, filters) = (service?, port?, filters?);
+    if let Some(kind) = &foreign {
+        at.warn(
+            format!("names a {kind}, and only Services are called here: its share is answered 500"),
+            "name a Service",
+        );
+    } else if port.is_none() {
         at.warn(
             "has no port, which means the service's only port",
             "write the port",
         );
     }
-    if service.namespace != meta.namespace {
-        at.warn(
-            format!(
-                "is in the namespace {}, which no ReferenceGrant opens here, so that its share is answered 500",
-                service.namespace
-            ),
-            format!("name a Service of {}", meta.namespace),
-        );
-    }
+    let kind = foreign.map(Unusable::Kind);
     Some(BackendRef {
         service,
         port,
         weight: u32::try_from(weight?).ok()?,
-        filters: filters?,
+        filters: filters.plans,
+        unusable: kind.or(filters.unsupported.map(Unusable::Filter)),
     })
 }

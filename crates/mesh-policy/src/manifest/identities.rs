@@ -1,4 +1,7 @@
 //! Identities as policies spell them: SPIFFE IDs, or Linkerd's DNS form, with whole-segment wildcards.
+//!
+//! A spelling that Linkerd takes is taken: where nobody of this mesh can have that identity, the
+//! entry matches nobody, and the writer is warned.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +31,10 @@ pub enum IdentitySpec {
         /// The domain as it was written.
         domain: String,
     },
+    /// `*.` and the end of a DNS form that stands in front of the namespace.
+    Domain(String),
+    /// A DNS name of another form.
+    Dns(String),
 }
 
 impl IdentitySpec {
@@ -35,34 +42,70 @@ impl IdentitySpec {
     ///
     /// # Errors
     ///
-    /// [`UnknownTrustDomain`] where the DNS form names another domain.
-    pub fn resolve(&self, own: &TrustDomain) -> Result<Resolved, UnknownTrustDomain> {
-        let (namespace, account, domain) = match self {
-            Self::Any => return Ok(Resolved::Pattern(PatternPlan::default())),
-            Self::Spiffe(identity) => return Ok(Resolved::Exact(identity.clone())),
-            Self::Workload {
-                namespace,
-                account,
-                domain,
-            } => (namespace, account, domain),
-        };
-        if domain != CLUSTER_DOMAIN && domain != own.as_str() {
-            return Err(UnknownTrustDomain {
-                domain: domain.clone(),
-                own: own.clone(),
-            });
-        }
-        Ok(match (namespace, account) {
-            (Some(namespace), Some(account)) => {
-                Resolved::Exact(Identity::for_workload(own, namespace, account))
-            }
-            _ => Resolved::Pattern(PatternPlan {
+    /// [`UnknownIdentity`] where nobody of this mesh can have it: the entry matches nobody.
+    pub fn resolve(&self, own: &TrustDomain) -> Result<Resolved, UnknownIdentity> {
+        let every = |namespace: Option<&Label>, account: Option<&Label>| {
+            Resolved::Pattern(PatternPlan {
                 trust_domain: Some(own.clone()),
-                namespace: namespace.clone(),
-                account: account.clone(),
-            }),
-        })
+                namespace: namespace.cloned(),
+                account: account.cloned(),
+            })
+        };
+        match self {
+            Self::Any => Ok(Resolved::Pattern(PatternPlan::default())),
+            Self::Spiffe(identity) if identity.trust_domain() != own.as_str() => {
+                Err(UnknownIdentity::domain(identity.trust_domain(), own))
+            }
+            Self::Spiffe(identity) if identity.workload().is_none() => {
+                Err(UnknownIdentity::Form(identity.to_string()))
+            }
+            Self::Spiffe(identity) => Ok(Resolved::Exact(identity.clone())),
+            Self::Workload { domain, .. } if !is_own(domain, own) => {
+                Err(UnknownIdentity::domain(domain, own))
+            }
+            Self::Workload {
+                namespace: Some(namespace),
+                account: Some(account),
+                ..
+            } => Ok(Resolved::Exact(Identity::for_workload(
+                own, namespace, account,
+            ))),
+            Self::Workload {
+                namespace, account, ..
+            } => Ok(every(namespace.as_ref(), account.as_ref())),
+            Self::Domain(end) if ends_in_own(end, own) => Ok(every(None, None)),
+            Self::Domain(end) => Err(UnknownIdentity::Form(format!("*.{end}"))),
+            Self::Dns(name) => Err(UnknownIdentity::Form(name.clone())),
+        }
     }
+
+    /// The domain that the spelling names, where that is neither `cluster.local` nor anyone's.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        let domain = match self {
+            Self::Spiffe(identity) => identity.trust_domain(),
+            Self::Workload { domain, .. } => domain,
+            Self::Any | Self::Domain(_) | Self::Dns(_) => return None,
+        };
+        (domain != CLUSTER_DOMAIN).then_some(domain)
+    }
+}
+
+fn is_own(domain: &str, own: &TrustDomain) -> bool {
+    domain == CLUSTER_DOMAIN || domain == own.as_str()
+}
+
+/// Whether every identity of the mesh ends so: `cluster.local`, or with labels of the DNS form
+/// before it, such as `linkerd.cluster.local` and `identity.linkerd.cluster.local`.
+fn ends_in_own(end: &str, own: &TrustDomain) -> bool {
+    [CLUSTER_DOMAIN, own.as_str()].into_iter().any(|domain| {
+        let Some(before) = end.strip_suffix(domain) else {
+            return false;
+        };
+        let labels: Vec<_> = before.trim_end_matches('.').split('.').collect();
+        let dotted = before.is_empty() || before.ends_with('.');
+        dotted && matches!(labels[..], [_] | ["identity", _])
+    })
 }
 
 /// What an [`IdentitySpec`] stands for.
@@ -90,27 +133,41 @@ impl FromStr for IdentitySpec {
             return Ok(Self::Spiffe(identity));
         }
         let form = "write spiffe://<domain>/ns/<ns>/sa/<name>, <sa>.<ns>.serviceaccount.identity.<control-plane>.<domain>, or '*'";
-        let Some((subject, rest)) = text.split_once(&format!(".{MIDDLE}.")) else {
+        if !is_dns(text) {
             return Err(refuse(&form));
-        };
-        let (control_plane, domain) = rest.split_once('.').ok_or_else(|| refuse(&form))?;
-        let label = |text: &str| text.parse::<Label>().map_err(|error| refuse(&error));
-        label(control_plane)?;
-        domain
-            .parse::<TrustDomain>()
-            .map_err(|error| refuse(&error))?;
-        let (account, namespace) = match subject.split_once('.') {
-            None if subject == "*" => (None, None),
-            Some(("*", namespace)) => (None, Some(label(namespace)?)),
-            Some((account, namespace)) => (Some(label(account)?), Some(label(namespace)?)),
-            None => return Err(refuse(&form)),
-        };
-        Ok(Self::Workload {
-            namespace,
-            account,
-            domain: domain.to_owned(),
+        }
+        if let Some(workload) = workload(text) {
+            return Ok(workload);
+        }
+        Ok(match text.strip_prefix("*.") {
+            Some(end) => Self::Domain(end.to_owned()),
+            None => Self::Dns(text.to_owned()),
         })
     }
+}
+
+/// Linkerd's form for one: labels of lower-case letters, digits and inner hyphens, the first
+/// of which may be `*`.
+fn is_dns(text: &str) -> bool {
+    let mut labels = text.strip_prefix("*.").unwrap_or(text).split('.');
+    text.len() <= 253 && labels.all(|label| label.parse::<Label>().is_ok())
+}
+
+/// `sa.ns.serviceaccount.identity.<control-plane-namespace>.<domain>`, with a `*` in front.
+fn workload(text: &str) -> Option<IdentitySpec> {
+    let (subject, rest) = text.split_once(&format!(".{MIDDLE}."))?;
+    let (_, domain) = rest.split_once('.')?;
+    let (account, namespace) = match subject.split_once('.') {
+        None if subject == "*" => (None, None),
+        Some(("*", namespace)) => (None, Some(namespace.parse().ok()?)),
+        Some((account, namespace)) => (Some(account.parse().ok()?), Some(namespace.parse().ok()?)),
+        None => return None,
+    };
+    Some(IdentitySpec::Workload {
+        namespace,
+        account,
+        domain: domain.to_owned(),
+    })
 }
 
 /// A spelling that names no identity.
@@ -121,12 +178,29 @@ pub struct InvalidIdentitySpec {
     reason: String,
 }
 
-/// A DNS-form identity of a domain that this mesh does not know.
+/// An identity that nobody of this mesh can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the identity is of the domain {domain:?}, and this mesh is {own:?}: write cluster.local or {own}", own = own.as_str())]
-pub struct UnknownTrustDomain {
-    domain: String,
-    own: TrustDomain,
+pub enum UnknownIdentity {
+    /// It is of a domain that this mesh does not know.
+    #[error("matches NOBODY: the identity is of the domain {domain:?}, and this mesh is {:?}", own.as_str())]
+    Domain {
+        /// The domain as it was written.
+        domain: String,
+        /// The mesh's own.
+        own: TrustDomain,
+    },
+    /// It has a form that no workload's identity has.
+    #[error("matches NOBODY: no workload of this mesh has an identity of the form {0:?}")]
+    Form(String),
+}
+
+impl UnknownIdentity {
+    fn domain(domain: &str, own: &TrustDomain) -> Self {
+        Self::Domain {
+            domain: domain.to_owned(),
+            own: own.clone(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +231,6 @@ mod tests {
             web
         );
         assert_eq!(resolve("spiffe://mesh.local/ns/shop/sa/web"), web);
-        assert_eq!(resolve("spiffe://other/x"), exact("spiffe://other/x"));
         let Ok(Resolved::Pattern(pattern)) =
             resolve("*.shop.serviceaccount.identity.linkerd.cluster.local")
         else {
@@ -169,21 +242,56 @@ mod tests {
     }
 
     #[test]
-    fn z13_wildcards_stand_for_whole_segments_and_other_domains_for_nothing() {
+    fn the_end_of_a_name_stands_for_every_workload_where_all_names_end_so() {
+        let every = resolve("*.serviceaccount.identity.linkerd.cluster.local");
+        assert!(matches!(every, Ok(Resolved::Pattern(_))), "{every:?}");
+        for end in [
+            "cluster.local",
+            "mesh.local",
+            "linkerd.mesh.local",
+            "identity.l5d.cluster.local",
+        ] {
+            assert_eq!(resolve(&format!("*.{end}")), every, "{end}");
+        }
+        for end in [
+            "local",
+            "org",
+            "a.b.cluster.local",
+            "acluster.local",
+            "identity.cluster",
+        ] {
+            let error = resolve(&format!("*.{end}")).unwrap_err();
+            assert!(error.starts_with("matches NOBODY"), "{error}");
+        }
+    }
+
+    #[test]
+    fn z13_wildcards_stand_for_whole_segments_and_other_domains_for_nobody() {
         for text in [
             "",
-            "web",
             "w*.shop.serviceaccount.identity.linkerd.cluster.local",
             "*.*.serviceaccount.identity.linkerd.cluster.local",
             "web.*.serviceaccount.identity.linkerd.cluster.local",
             "*shop.serviceaccount.identity.linkerd.cluster.local",
-            "web.shop.identity.linkerd.cluster.local",
-            "web.shop.serviceaccount.identity.linkerd",
-            "web.shop.serviceaccount.identity.linkerd.other.org",
+            "Web.shop.serviceaccount.identity.linkerd.cluster.local",
+            "web..identity",
             "spiffe://Mesh.Local/x",
             "spiffe://mesh.local/ns/*/sa/web",
         ] {
-            assert!(resolve(text).is_err(), "accepted {text:?}");
+            let error = resolve(text).unwrap_err();
+            assert!(error.contains("names no identity"), "{text:?}: {error}");
+        }
+        for text in [
+            "web",
+            "example.id",
+            "web.shop.identity.linkerd.cluster.local",
+            "web.shop.serviceaccount.identity.linkerd",
+            "web.shop.serviceaccount.identity.linkerd.other.org",
+            "spiffe://other/ns/shop/sa/web",
+            "spiffe://mesh.local/web",
+        ] {
+            let error = resolve(text).unwrap_err();
+            assert!(error.starts_with("matches NOBODY"), "{text:?}: {error}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The kinds that are served, and how they are called.
 
-use super::problem::nearest;
+use crate::nearest::nearest;
 
 /// A kind of object that people write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,7 +86,7 @@ impl Kind {
             },
             Self::Server => Names {
                 group: POLICY,
-                versions: &["v1beta3", "v1beta2", "v1beta1"],
+                versions: &["v1beta3", "v1beta2", "v1beta1", "v1alpha1"],
                 kind: "Server",
                 plural: "servers",
                 singular: "server",
@@ -94,7 +94,7 @@ impl Kind {
             },
             Self::ServerAuthorization => Names {
                 group: POLICY,
-                versions: &["v1beta1"],
+                versions: &["v1beta1", "v1alpha1"],
                 kind: "ServerAuthorization",
                 plural: "serverauthorizations",
                 singular: "serverauthorization",

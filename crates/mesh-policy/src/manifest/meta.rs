@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::fields::{At, cut};
 use super::kind::Kind;
 use super::node::{Key, Node, Value};
-use super::problem::nearest;
 use super::resilience;
 use crate::name::Label;
+use crate::nearest::nearest;
 
 /// The name of the Server annotation that says how long a request body may be silent.
 pub(super) const REQUEST_BODY_IDLE: &str = "mesh.rs/request-body-idle";
@@ -19,7 +19,17 @@ const MEANT_FOR_US: &[&str] = &[
     "timeout.linkerd.io/",
     "balancer.linkerd.io/",
     "balancer.alpha.linkerd.io/",
-    "config.linkerd.io/",
+    OF_THE_PROXY,
+];
+/// What configures Linkerd's proxy beside a pod, which a process of this mesh does not have.
+const OF_THE_PROXY: &str = "config.linkerd.io/";
+/// Linkerd's circuit breaker.
+const WITHOUT_EFFECT: &[&str] = &[
+    "balancer.linkerd.io/failure-accrual",
+    "balancer.linkerd.io/failure-accrual-consecutive-jitter-ratio",
+    "balancer.linkerd.io/failure-accrual-consecutive-max-failures",
+    "balancer.linkerd.io/failure-accrual-consecutive-max-penalty",
+    "balancer.linkerd.io/failure-accrual-consecutive-min-penalty",
 ];
 
 /// What an object is called.
@@ -62,7 +72,7 @@ pub(super) fn read(kind: Kind, api_version: &str, at: &At<'_>) -> Meta {
     let labels = fields.take("labels").map(|at| labels(&at));
     let annotations = fields.take("annotations");
     let annotations = annotations.map(|at| {
-        refuse_unknown(kind, &at);
+        check_annotations(kind, &at);
         texts(&at)
     });
     let resource_version = fields.take("resourceVersion").and_then(|at| at.text());
@@ -137,8 +147,10 @@ pub(super) fn texts(at: &At<'_>) -> BTreeMap<String, String> {
     entries.iter().filter_map(pair).collect()
 }
 
-fn refuse_unknown(kind: Kind, at: &At<'_>) {
-    let supported: &[&str] = match kind {
+/// Annotations that would change behaviour: what nobody knows is a mistake, and what is known
+/// and has no effect on this kind is pointed at.
+fn check_annotations(kind: Kind, at: &At<'_>) {
+    let honoured: &[&str] = match kind {
         Kind::Server => &[REQUEST_BODY_IDLE],
         _ => resilience::supported(kind),
     };
@@ -148,22 +160,29 @@ fn refuse_unknown(kind: Kind, at: &At<'_>) {
     for (key, node) in entries {
         let name = key.name.as_str();
         let ours = MEANT_FOR_US.iter().any(|prefix| name.starts_with(prefix));
-        if !ours || supported.contains(&name) {
+        if !ours || honoured.contains(&name) {
             continue;
         }
-        let remedy = match nearest(name, supported.iter().copied()) {
-            Some(known) => format!("write {known}"),
-            None => "leave it out".to_owned(),
-        };
         let place = At {
             node,
-            path: format!("{}[{name:?}]", at.path),
+            path: format!("{}[{:?}]", at.path, cut(name)),
             sink: at.sink,
         };
-        place.refuse::<()>(
-            "is an annotation that this version does not honour here",
-            remedy,
-        );
+        let elsewhere = resilience::ANNOTATIONS.iter().chain(&[REQUEST_BODY_IDLE]);
+        let known = elsewhere.chain(WITHOUT_EFFECT).copied();
+        if known.clone().any(|known| known == name) || name.starts_with(OF_THE_PROXY) {
+            place.warn(
+                format!("has no effect on a {} in this version", kind.kind()),
+                "leave it out",
+            );
+            continue;
+        }
+        let near = nearest(name, honoured.iter().copied()).or_else(|| nearest(name, known));
+        let remedy = match near {
+            Some(known) => format!("did you mean {known}?"),
+            None => "leave it out".to_owned(),
+        };
+        place.refuse::<()>("is no annotation that is known", remedy);
     }
 }
 

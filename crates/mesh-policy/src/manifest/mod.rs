@@ -2,18 +2,22 @@
 //!
 //! ```text
 //!  text ──▶ tree with positions ──▶ one reader per kind ──▶ Manifest
+//!                                      ├──▶ every warning: accepted, and has no effect
 //!                                      └──▶ every problem: file:line:col: field: what, remedy
 //! ```
 //!
-//! Nothing is ignored: an unknown field, kind or annotation is a problem that
-//! names the nearest known one, and a field that is known and not honoured yet
-//! is refused, because half a policy is a hole.
+//! What a cluster with the upstream schemas and webhooks takes is taken, and nothing is ignored
+//! in silence: a value without effect here is a warning, an object of a kind that belongs to a
+//! cluster is skipped and listed. An unknown field, kind or annotation is a problem that names
+//! the nearest known one, and so is what would open what it seems to close.
 
 mod authorization_policy;
 mod fields;
+mod foreign;
 mod http_route;
 mod identities;
 mod kind;
+mod later;
 mod mesh_tls_authentication;
 mod meta;
 mod network_authentication;
@@ -34,8 +38,9 @@ use serde_saphyr::options;
 pub use authorization_policy::{
     AuthenticationKind, AuthenticationRef, AuthorizationPolicy, PolicyTarget,
 };
-pub use http_route::{BackendRef, HttpRoute, Parent, RouteRule, RuleRetry, RuleTimeouts};
-pub use identities::{IdentitySpec, InvalidIdentitySpec, Resolved, UnknownTrustDomain};
+pub use foreign::Skipped;
+pub use http_route::{BackendRef, HttpRoute, Parent, RouteRule, RuleRetry, RuleTimeouts, Unusable};
+pub use identities::{IdentitySpec, InvalidIdentitySpec, Resolved, UnknownIdentity};
 pub use kind::{Kind, UnknownKind};
 pub use mesh_tls_authentication::MeshTlsAuthentication;
 pub use meta::Meta;
@@ -93,8 +98,10 @@ pub enum Spec {
 /// A file, read whole.
 #[derive(Clone, Debug)]
 pub struct Parsed {
-    /// Its objects in their order.
+    /// Its objects in their order, without those that were skipped.
     pub manifests: Vec<Manifest>,
+    /// The objects of kinds that this version does not serve.
+    pub skipped: Vec<Skipped>,
     /// The warnings of all of them.
     pub warnings: Vec<Problem>,
 }
@@ -120,8 +127,11 @@ pub fn parse_yaml(file: &str, text: &str) -> Result<Parsed, Problems> {
     let documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, yaml_options())
         .map_err(|error| Problems(vec![not_yaml(file, &error)]))?;
     let mut manifests = Vec::new();
-    for document in &documents {
-        for object in objects(document) {
+    let mut skipped = Vec::new();
+    for object in documents.iter().flat_map(objects) {
+        if foreign::is_foreign(object) {
+            skipped.extend(foreign::read(object, &sink));
+        } else {
             manifests.extend(read_or_refuse(object, &sink));
         }
     }
@@ -132,6 +142,7 @@ pub fn parse_yaml(file: &str, text: &str) -> Result<Parsed, Problems> {
     let warnings = sink.warnings.into_inner();
     Ok(Parsed {
         manifests,
+        skipped,
         warnings,
     })
 }
@@ -201,9 +212,11 @@ fn not_yaml(file: &str, error: &serde_saphyr::Error) -> Problem {
     }
 }
 
-/// The objects in a document: itself, the items of a `List`, or none.
+/// The objects in a document: itself, the items of a list such as `List` or `ServiceList`, or none.
 fn objects(document: &Node) -> Vec<&Node> {
-    let is_list = document.text("kind") == Some("List");
+    let is_list = document
+        .text("kind")
+        .is_some_and(|kind| kind.ends_with("List"));
     match document.get("items").map(|items| &items.value) {
         Some(Value::List(items)) if is_list => items.iter().collect(),
         _ if document.value == Value::Null => Vec::new(),
@@ -234,7 +247,9 @@ fn read(node: &Node, sink: &Sink) -> Option<Manifest> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let Some(kind) = Kind::from_api(group, version, kind) else {
         let message = format!("{api_version}, kind {kind}, is not served");
-        return top.refuse(message, Kind::remedy(api_version, kind));
+        let remedy = foreign::remedy(api_version, kind);
+        let remedy = remedy.unwrap_or_else(|| Kind::remedy(api_version, kind));
+        return top.refuse(message, remedy);
     };
     let metadata = fields.need("metadata", "write metadata with a name")?;
     let meta = meta::read(kind, api_version, &metadata);

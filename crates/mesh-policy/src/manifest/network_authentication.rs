@@ -65,10 +65,16 @@ fn parse(at: &At<'_>) -> Option<IpNet> {
     };
     match text.parse::<IpNet>().ok().or_else(one) {
         Some(net) if net.network() == net.addr() => Some(net),
-        Some(net) => at.refuse(
-            format!("{:?} has bits below its length", cut(text)),
-            format!("write {}", net.trunc()),
-        ),
+        Some(net) => {
+            at.warn(
+                format!(
+                    "{:?} has bits below its length, which mean nothing",
+                    cut(text)
+                ),
+                format!("write {}", net.trunc()),
+            );
+            Some(net.trunc())
+        }
         None => at.refuse(
             format!("{:?} is no network", cut(text)),
             "write one such as 10.0.0.0/8",

@@ -1,7 +1,7 @@
 //! Where a field stands in a file, for whoever finds a problem once the file was read.
 
 use super::node::{Node, Value};
-use super::{objects, yaml_options};
+use super::{foreign, objects, yaml_options};
 
 /// The objects of a file, for as many look-ups as there are problems: the text is read once.
 #[derive(Clone, Debug)]
@@ -14,7 +14,9 @@ impl Places {
         let options = yaml_options();
         let documents = serde_saphyr::from_multiple_with_options(text, options);
         let documents: Vec<Node> = documents.unwrap_or_default();
-        Self(documents.iter().flat_map(objects).cloned().collect())
+        let objects = documents.iter().flat_map(objects);
+        let read = objects.filter(|object| !foreign::is_foreign(object));
+        Self(read.cloned().collect())
     }
 
     /// Line and column of `field` of the object that [`super::parse_yaml`] gives at `index`, both

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::fields::{At, cut};
 use super::kind::Kind;
 use super::node::Value;
-use super::problem::nearest;
 use crate::duration;
+use crate::nearest::nearest;
 use crate::plan::outbound::{BudgetPlan, RetryMethods, StatusRange};
 
 /// What annotations say; those of a route replace those of its Service, each group as a whole.
@@ -63,12 +63,15 @@ const RATIO: &str = "mesh.rs/retry-budget-ratio";
 const FLOOR: &str = "mesh.rs/retry-budget-min-per-second";
 const WINDOW: &str = "mesh.rs/retry-budget-window";
 
-/// The annotations that a kind may carry.
+/// All of them.
+pub(super) const ANNOTATIONS: &[&str] = &[
+    HTTP, GRPC, LIMIT, TRY, REQUEST, RESPONSE, IDLE, METHODS, RATIO, FLOOR, WINDOW,
+];
+
+/// The annotations that have an effect on a kind.
 pub(super) const fn supported(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Service => &[
-            HTTP, GRPC, LIMIT, TRY, REQUEST, RESPONSE, IDLE, METHODS, RATIO, FLOOR, WINDOW,
-        ],
+        Kind::Service => ANNOTATIONS,
         Kind::HttpRoute => &[HTTP, GRPC, LIMIT, TRY, REQUEST, RESPONSE, IDLE, METHODS],
         _ => &[],
     }

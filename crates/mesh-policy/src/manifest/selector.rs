@@ -37,6 +37,19 @@ impl LabelSelector {
         }
     }
 
+    /// Selects nothing at all.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            labels: BTreeMap::new(),
+            expressions: vec![Expression {
+                key: String::new(),
+                operator: Operator::In,
+                values: BTreeSet::new(),
+            }],
+        }
+    }
+
     /// Whether something with these labels is selected.
     #[must_use]
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::fields::At;
+use super::fields::{At, Fields};
 use super::meta::REQUEST_BODY_IDLE;
 use super::policy_name::{self, DefaultPolicy};
 use super::selector::{self, LabelSelector};
@@ -36,11 +36,10 @@ pub enum PortSelector {
 
 pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
     let mut fields = at.fields();
-    let selector = fields.need("podSelector", "write {} to select every workload");
+    let selector = selector(&mut fields);
     let port = fields.need("port", "write the logical port");
     let protocol = fields.take("proxyProtocol");
     let access_policy = fields.take("accessPolicy");
-    fields.not_yet(&["externalWorkloadSelector"]);
     fields.finish();
     let http = match protocol {
         Some(at) => versions(&at),
@@ -50,7 +49,6 @@ pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
         Some(at) => policy_name::read(&at),
         None => Some(DefaultPolicy::default()),
     };
-    let selector = selector.and_then(|at| selector::read(&at));
     let port = port.and_then(|at| port_selector(&at));
     let request_body_idle = annotation(metadata).map(|at| idle(&at));
     Some(Server {
@@ -65,6 +63,34 @@ pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
     })
 }
 
+/// The workloads: pods in Kubernetes, the joined processes here.
+fn selector(fields: &mut Fields<'_>) -> Option<LabelSelector> {
+    const EVERY: &str = "write {} to select every workload";
+    let Some(external) = fields.take("externalWorkloadSelector") else {
+        let at = fields.need("podSelector", EVERY)?;
+        let selector = selector::read(&at)?;
+        if selector == LabelSelector::default() {
+            at.warn(
+                "selects EVERY workload of the namespace",
+                "name labels if some of them are meant",
+            );
+        }
+        return Some(selector);
+    };
+    let read = selector::read(&external);
+    if let Some(pods) = fields.take("podSelector") {
+        return pods.refuse(
+            "stands beside externalWorkloadSelector",
+            "write one of them",
+        );
+    }
+    external.warn(
+        "selects ExternalWorkloads, which this version does not serve: the Server guards NOTHING",
+        "select joined processes with podSelector",
+    );
+    read.map(|_| LabelSelector::nothing())
+}
+
 fn versions(at: &At<'_>) -> Option<HttpVersions> {
     let known = [
         ("unknown", Some(HttpVersions::Both)),
@@ -74,16 +100,17 @@ fn versions(at: &At<'_>) -> Option<HttpVersions> {
         ("opaque", None),
         ("TLS", None),
     ];
-    match at.one_of(&known)? {
-        Some(versions) => Some(versions),
-        None => at.refuse(
-            "is not supported in this version",
-            "serve HTTP: HTTP/1, HTTP/2 or gRPC",
-        ),
+    let versions = at.one_of(&known)?;
+    if versions.is_none() {
+        at.warn(
+            "has no effect: the port carries HTTP, and who may call is decided for each request",
+            "write unknown, HTTP/1, HTTP/2 or gRPC",
+        );
     }
+    Some(versions.unwrap_or(HttpVersions::Both))
 }
 
-fn port_selector(at: &At<'_>) -> Option<PortSelector> {
+pub(super) fn port_selector(at: &At<'_>) -> Option<PortSelector> {
     if let super::node::Value::Text(name) = &at.node.value {
         // A port's name is a label with a letter in it (RFC 6335): digits alone would name
         // nothing, and leave the port that was meant without its Server.

@@ -34,7 +34,7 @@ pub enum ServerTarget {
 pub enum AuthorizedClient {
     /// Nobody in particular: plaintext will do.
     Anyone,
-    /// One of these; never empty.
+    /// One of these; nobody where the list is empty.
     Identities(Vec<IdentitySpec>),
 }
 
@@ -64,7 +64,10 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<ServerAuthorization> {
         (true, None) => Some(AuthorizedClient::Anyone),
         (false, Some(at)) => mesh_tls_client(meta, &at),
         (true, Some(_)) => client.refuse("is unauthenticated and has meshTLS", "write one of them"),
-        (false, None) => client.refuse("lets nobody in", "write meshTLS or unauthenticated: true"),
+        (false, None) => {
+            client.warn("lets NOBODY in", "write meshTLS or unauthenticated: true");
+            Some(AuthorizedClient::Identities(Vec::new()))
+        }
     };
     Some(ServerAuthorization {
         servers: servers?,
@@ -86,20 +89,33 @@ fn target(at: &At<'_>) -> Option<ServerTarget> {
 }
 
 fn mesh_tls_client(meta: &Meta, at: &At<'_>) -> Option<AuthorizedClient> {
+    const EVERY: &str = "write identities: ['*'] for any identity";
     let mut fields = at.fields();
-    if let Some(at) = fields.take("unauthenticatedTLS")
-        && at.boolean()?
-    {
-        at.refuse::<()>(
-            "is not supported: a TLS client of the mesh always proves an identity",
-            "write identities: ['*'] for any identity",
-        );
-    }
+    let any = fields.take("unauthenticatedTLS");
+    let written = ["identities", "serviceAccounts"].map(|name| at.node.get(name).is_some());
     let identities = fields.items("identities", MOST_CLIENTS);
     let accounts = fields.items("serviceAccounts", MOST_CLIENTS);
     fields.finish();
-    if identities.is_empty() && accounts.is_empty() {
-        return at.refuse("names nobody", "write identities: ['*'] for any identity");
+    let named = !identities.is_empty() || !accounts.is_empty();
+    if let Some(any) = any
+        && any.boolean()?
+    {
+        if named {
+            return any.refuse(
+                "stands beside identities or serviceAccounts",
+                "leave it out",
+            );
+        }
+        any.warn(
+            "lets in any identity: a TLS client of the mesh always proves one",
+            EVERY,
+        );
+        return Some(AuthorizedClient::Identities(vec![IdentitySpec::Any]));
+    }
+    match (named, written.contains(&true)) {
+        (true, _) => {}
+        (false, true) => return at.refuse("names nobody", EVERY),
+        (false, false) => at.warn("lets NOBODY in", EVERY),
     }
     let identities = each(&identities, At::parse::<IdentitySpec>);
     let accounts = each(&accounts, |at| account(meta, at));

@@ -1,5 +1,6 @@
 mod any;
 mod filters;
+mod foreign;
 mod policies;
 mod resilience;
 mod routes;
@@ -154,9 +155,11 @@ fn c06_all_problems_of_a_file_are_told_at_once_and_nothing_is_read() {
 }
 
 #[test]
-fn z12_what_could_be_read_as_everyone_is_refused() {
+fn z12_what_could_be_read_as_everyone_is_refused_and_what_means_everyone_is_told_in_capitals() {
     let policy = "apiVersion: policy.linkerd.io/v1alpha1\nkind: AuthorizationPolicy\nmetadata: { name: p }\nspec:\n  targetRef: { group: policy.linkerd.io, kind: Server, name: s }\n  requiredAuthenticationRefs: []\n";
-    assert!(problems(policy)[0].contains("is empty, which would let everyone in"));
+    let parsed = parse_yaml("policy.yaml", policy).expect("Linkerd takes it");
+    let warning = parsed.warnings[0].to_string();
+    assert!(warning.contains("LETS EVERYBODY IN"), "{warning}");
     for spec in [
         "{}",
         "{ identities: [] }",
@@ -170,8 +173,6 @@ fn z12_what_could_be_read_as_everyone_is_refused() {
     }
     let networks = "apiVersion: policy.linkerd.io/v1alpha1\nkind: NetworkAuthentication\nmetadata: { name: a }\nspec: { networks: [] }\n";
     assert_eq!(problems(networks).len(), 1);
-    let client = "apiVersion: policy.linkerd.io/v1beta1\nkind: ServerAuthorization\nmetadata: { name: a }\nspec: { server: { name: s }, client: {} }\n";
-    assert!(problems(client)[0].contains("lets nobody in"));
 }
 
 #[test]
@@ -185,17 +186,42 @@ fn unknown_annotations_that_would_change_behaviour_are_refused() {
     assert!(problems(&server("example.org/anything: x")).is_empty());
     assert!(
         problems(&server("mesh.rs/request-body-idel: 10s"))[0]
-            .contains("write mesh.rs/request-body-idle")
+            .contains("did you mean mesh.rs/request-body-idle?")
     );
-    assert_eq!(
-        problems(&server("retry.linkerd.io/http: 5xx")).len(),
-        1,
-        "of no use here"
+    assert!(
+        problems(&server("retry.linkerd.io/htpt: 5xx"))[0]
+            .contains("did you mean retry.linkerd.io/http?")
     );
     assert_eq!(
         problems(&server("mesh.rs/request-body-idle: soon")).len(),
         1
     );
+}
+
+#[test]
+fn known_annotations_without_effect_are_read_with_a_warning() {
+    for annotation in [
+        "retry.linkerd.io/http: 5xx",
+        "balancer.linkerd.io/failure-accrual: consecutive",
+        "config.linkerd.io/opaque-ports: '3306'",
+        "mesh.rs/retry-budget-ratio: '0.2'",
+    ] {
+        let text = document(
+            "policy.linkerd.io/v1beta3 Server",
+            "{ podSelector: { matchLabels: { a: b } }, port: 1 }",
+        );
+        let text = text.replace(
+            "name: x",
+            &format!("name: x, annotations: {{ {annotation} }}"),
+        );
+        let parsed = parse_yaml("s.yaml", &text).expect("read");
+        assert_eq!(parsed.warnings.len(), 1, "{annotation}");
+        assert!(
+            parsed.warnings[0]
+                .message
+                .contains("has no effect on a Server")
+        );
+    }
 }
 
 #[test]

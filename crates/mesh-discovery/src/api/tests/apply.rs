@@ -128,7 +128,20 @@ async fn what_should_be_written_otherwise_is_told_beside_the_answer() {
 }
 
 #[tokio::test]
-async fn z13_an_identity_of_another_domain_is_refused_wherever_it_is_written() {
+async fn what_belongs_to_a_cluster_is_skipped_and_listed() {
+    let mesh = Fixture::new();
+    let yaml = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n---\n\
+                apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 80}]}\n";
+    let (status, body) = mesh.apply(yaml).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["results"].as_array().map(Vec::len), Some(1), "{body}");
+    let warning = &body["warnings"][0];
+    let told = "skipped, since their kinds are not served: Deployment d (apps/v1)";
+    assert_eq!(warning, told, "{body}");
+}
+
+#[tokio::test]
+async fn z13_an_identity_of_another_domain_is_warned_of_wherever_it_is_written() {
     let mesh = Fixture::new();
     let yaml = |domain: &str| {
         format!(
@@ -141,10 +154,28 @@ async fn z13_an_identity_of_another_domain_is_refused_wherever_it_is_written() {
         )
     };
     let (status, body) = mesh.apply(&yaml("other.org")).await;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
-    assert_eq!(body["problems"][0]["field"], "spec.identities[1]");
-    let field = &body["problems"][1]["field"];
-    assert_eq!(field, "spec.client.meshTLS.identities[0]", "{body}");
+    assert_eq!(status, StatusCode::OK, "{body}");
+    for (index, field) in ["spec.identities[1]", "spec.client.meshTLS.identities[0]"]
+        .iter()
+        .enumerate()
+    {
+        let warning = body["warnings"][index].as_str().unwrap();
+        let told = format!("{field}: matches NOBODY: the identity is of the domain \"other.org\"");
+        assert!(warning.starts_with(&told), "{warning}");
+    }
     let (status, body) = mesh.apply(&yaml("cluster.local")).await;
     assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["warnings"], serde_json::json!([]));
+
+    // The same through the other door.
+    let object = yaml("other.org");
+    let first = object.split("---").next().unwrap().to_owned();
+    let path = "/apis/policy.linkerd.io/v1alpha1/namespaces/shop/meshtlsauthentications/a";
+    let request = Request::put(path)
+        .header("content-type", "application/yaml")
+        .body(Body::from(first))
+        .unwrap();
+    let response = mesh.send(request).await;
+    let header = response.headers()["warning"].to_str().unwrap();
+    assert!(header.contains("matches NOBODY"), "{header}");
 }

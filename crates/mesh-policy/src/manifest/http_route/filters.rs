@@ -1,7 +1,9 @@
 //! What a rule or a backend does to requests and responses.
 
+mod unsupported;
+
 use super::super::fields::{At, Fields, cut, each, repeated};
-use crate::filter::{self, Redirect};
+use crate::filter::{self, InvalidFilter, Redirect};
 use crate::plan::outbound::{
     FilterPlan, HeaderEditPlan, HeaderValuePlan, MatchPlan, PathEditPlan, PathPlan, RedirectPlan,
 };
@@ -13,83 +15,146 @@ const MOST_VALUE_BYTES: usize = 4_096;
 
 const DEFAULT_STATUS: u16 = 302;
 
+/// The filters of a rule or a backend.
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Filters {
+    /// Those that this version has.
+    pub(super) plans: Vec<FilterPlan>,
+    /// The type of one that it does not have, and that must not be skipped.
+    pub(super) unsupported: Option<&'static str>,
+}
+
+impl Filters {
+    pub(super) fn redirects(&self) -> bool {
+        let mut plans = self.plans.iter();
+        plans.any(|plan| matches!(plan, FilterPlan::Redirect(_)))
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     RequestHeaders,
     ResponseHeaders,
     Redirect,
-    NotYet,
+    Rewrite,
+    Cors,
+    ExternalAuth,
+    Mirror,
+    Extension,
 }
 
-const KINDS: [(&str, Kind); 7] = [
-    ("RequestHeaderModifier", Kind::RequestHeaders),
-    ("ResponseHeaderModifier", Kind::ResponseHeaders),
-    ("RequestRedirect", Kind::Redirect),
-    ("RequestMirror", Kind::NotYet),
-    ("URLRewrite", Kind::NotYet),
-    ("CORS", Kind::NotYet),
-    ("ExtensionRef", Kind::NotYet),
-];
+impl Kind {
+    const ALL: [(&'static str, Self); 8] = [
+        ("RequestHeaderModifier", Self::RequestHeaders),
+        ("ResponseHeaderModifier", Self::ResponseHeaders),
+        ("RequestRedirect", Self::Redirect),
+        ("URLRewrite", Self::Rewrite),
+        ("CORS", Self::Cors),
+        ("ExternalAuth", Self::ExternalAuth),
+        ("RequestMirror", Self::Mirror),
+        ("ExtensionRef", Self::Extension),
+    ];
 
-/// The filters of a rule that is selected by `matches`; `None` for them where they could not be read.
-pub(super) fn of_rule(at: &At<'_>, matches: Option<&[MatchPlan]>) -> Option<Vec<FilterPlan>> {
-    all(at, |fields| redirect(fields, matches))
-}
+    fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, kind)| *kind == self);
+        found.expect("every kind has a name").0
+    }
 
-/// The filters of a backend.
-pub(super) fn of_backend(at: &At<'_>) -> Option<Vec<FilterPlan>> {
-    all(at, |fields| {
-        let at = fields.take("requestRedirect");
-        at.and_then(|at| {
-            at.refuse(
-                "stands on a backend, which a redirected request never reaches",
-                "write it on the rule",
-            )
-        })
-    })
-}
-
-fn all<'a>(
-    at: &At<'a>,
-    redirect: impl Fn(&mut Fields<'a>) -> Option<RedirectPlan>,
-) -> Option<Vec<FilterPlan>> {
-    let items = at.list(MOST_FILTERS)?;
-    let filters = each(&items, |at| one(at, &redirect))?;
-    let kinds = filters.iter().map(|filter| match filter {
-        FilterPlan::RequestHeaders(_) => Kind::RequestHeaders,
-        FilterPlan::ResponseHeaders(_) => Kind::ResponseHeaders,
-        FilterPlan::Redirect(_) => Kind::Redirect,
-    });
-    match repeated(kinds) {
-        None => Some(filters),
-        Some(index) => items[index].refuse("is of the same type as another", "write both as one"),
+    /// Mirrors and extensions may be there several times.
+    const fn may_repeat(self) -> bool {
+        matches!(self, Self::Mirror | Self::Extension)
     }
 }
 
-fn one<'a>(
-    at: &At<'a>,
-    redirect: &impl Fn(&mut Fields<'a>) -> Option<RedirectPlan>,
-) -> Option<FilterPlan> {
+/// One filter as far as this version has it.
+enum Read {
+    Plan(FilterPlan),
+    Unsupported(&'static str),
+    WithoutEffect,
+}
+
+/// Where filters stand.
+#[derive(Clone, Copy)]
+pub(in super::super) enum Place<'a> {
+    /// On a rule that is selected by these; `None` for them where they could not be read.
+    Rule(Option<&'a [MatchPlan]>),
+    /// On a backend, which a redirected request never reaches.
+    Backend,
+}
+
+pub(in super::super) fn read(at: &At<'_>, place: Place<'_>) -> Option<Filters> {
+    let items = at.list(MOST_FILTERS)?;
+    let read = each(&items, |at| one(at, place))?;
+    let kinds = || read.iter().map(|(kind, _)| *kind);
+    let once = kinds().enumerate();
+    let once = once.map(|(index, kind)| (kind, if kind.may_repeat() { index } else { 0 }));
+    if let Some(index) = repeated(once) {
+        return items[index].refuse("is of the same type as another", "write both as one");
+    }
+    if kinds().any(|kind| kind == Kind::Redirect)
+        && let Some(index) = kinds().position(|kind| kind == Kind::Rewrite)
+    {
+        return items[index].refuse(
+            "stands beside a redirect, which sends nothing on",
+            "leave one of them out",
+        );
+    }
+    let mut filters = Filters::default();
+    for ((_, read), at) in read.into_iter().zip(&items) {
+        match read {
+            Read::Plan(plan) => filters.plans.push(plan),
+            Read::Unsupported(name) => {
+                at.warn(
+                    format!(
+                        "is a {name}, which this version does not have here: REQUESTS THAT MEET THIS FILTER ARE ANSWERED 500"
+                    ),
+                    "leave the filter out",
+                );
+                filters.unsupported = Some(name);
+            }
+            Read::WithoutEffect => at.warn(
+                "has no effect in this version: no request is sent twice",
+                "leave the filter out",
+            ),
+        }
+    }
+    Some(filters)
+}
+
+fn one(at: &At<'_>, place: Place<'_>) -> Option<(Kind, Read)> {
     let mut fields = at.fields();
     let kind = fields.need("type", "write the type, such as RequestHeaderModifier")?;
-    let edit = |fields: &mut Fields<'a>, name| {
+    let kind = kind.one_of(&Kind::ALL)?;
+    let edit = |fields: &mut Fields<'_>, name| {
         let at = fields.need(name, "write what it changes")?;
         headers(&at)
     };
-    let filter = match kind.one_of(&KINDS)? {
-        Kind::RequestHeaders => {
-            edit(&mut fields, "requestHeaderModifier").map(FilterPlan::RequestHeaders)
-        }
-        Kind::ResponseHeaders => {
-            edit(&mut fields, "responseHeaderModifier").map(FilterPlan::ResponseHeaders)
-        }
-        Kind::Redirect => redirect(&mut fields).map(FilterPlan::Redirect),
-        Kind::NotYet => {
-            return kind.refuse("is not supported in this version", "leave the filter out");
+    let matches = match place {
+        Place::Rule(matches) => matches,
+        Place::Backend => Some(&[][..]),
+    };
+    let read = match kind {
+        Kind::RequestHeaders => edit(&mut fields, "requestHeaderModifier")
+            .map(|edit| Read::Plan(FilterPlan::RequestHeaders(edit))),
+        Kind::ResponseHeaders => edit(&mut fields, "responseHeaderModifier")
+            .map(|edit| Read::Plan(FilterPlan::ResponseHeaders(edit))),
+        Kind::Redirect => redirect(&mut fields, matches).map(|plan| match place {
+            Place::Rule(_) => Read::Plan(FilterPlan::Redirect(plan)),
+            Place::Backend => Read::Unsupported(kind.name()),
+        }),
+        Kind::Mirror => unsupported::mirror(&mut fields).map(|()| Read::WithoutEffect),
+        Kind::Rewrite | Kind::Cors | Kind::ExternalAuth | Kind::Extension => {
+            let read = match kind {
+                Kind::Rewrite => unsupported::rewrite(&mut fields, matches),
+                Kind::Cors => unsupported::cors(&mut fields),
+                Kind::ExternalAuth => unsupported::external_auth(&mut fields),
+                _ => unsupported::extension(&mut fields),
+            };
+            read.map(|()| Read::Unsupported(kind.name()))
         }
     };
     fields.finish();
-    filter
+    Some((kind, read?))
 }
 
 fn headers(at: &At<'_>) -> Option<HeaderEditPlan> {
@@ -99,14 +164,14 @@ fn headers(at: &At<'_>) -> Option<HeaderEditPlan> {
     let remove = fields.items("remove", MOST_HEADERS);
     fields.finish();
     let (set, add) = (pairs(&set), pairs(&add));
-    let remove = once(&remove, each(&remove, name)?, |name| name.clone());
+    let remove = once(&remove, each(&remove, |at| Some((at.text()?, name(at)?)))?);
     let edit = HeaderEditPlan {
         set: set?,
         add: add?,
-        remove: remove?,
+        remove: remove?.into_iter().flatten().collect(),
     };
     if edit == HeaderEditPlan::default() {
-        return at.refuse("changes nothing", "write set, add or remove");
+        at.warn("changes nothing", "write set, add or remove");
     }
     Some(edit)
 }
@@ -118,34 +183,94 @@ fn pairs(items: &[At<'_>]) -> Option<Vec<HeaderValuePlan>> {
         let value = fields.need("value", "write the value");
         fields.finish();
         let (name_at, value) = (name_at?, value?);
-        let name = name(&name_at);
-        let text = value.text()?;
-        let value = match filter::value(text) {
-            Ok(_) if !text.is_empty() && text.len() <= MOST_VALUE_BYTES => Some(text.to_owned()),
-            _ => value.refuse(
-                "is a value that no header has",
-                "write 1 to 4096 visible characters without spaces around them",
-            ),
-        };
-        Some(HeaderValuePlan {
-            name: name?,
-            value: value?,
-        })
+        let (name, value) = (name(&name_at), header_value(&value));
+        let (name, value) = (name?, value?);
+        Some((
+            name_at.text()?,
+            name.map(|name| HeaderValuePlan { name, value }),
+        ))
     })?;
-    once(items, pairs, |pair| pair.name.clone())
+    let pairs = once(items, pairs)?;
+    Some(pairs.into_iter().flatten().collect())
 }
 
-/// Of one header that is there twice nobody knows which is meant.
-fn once<T>(items: &[At<'_>], values: Vec<T>, name: fn(&T) -> String) -> Option<Vec<T>> {
-    match repeated(values.iter().map(name)) {
-        None => Some(values),
-        Some(index) => items[index].refuse("names the same header again", "write it once"),
+/// The value that a header has once spaces around it are gone, as HTTP takes them off.
+fn header_value(at: &At<'_>) -> Option<String> {
+    let text = at.text()?;
+    let trimmed = text.trim_matches([' ', '\t']);
+    if trimmed.is_empty() || text.len() > MOST_VALUE_BYTES || filter::value(trimmed).is_err() {
+        return at.refuse(
+            "is a value that no header has",
+            "write 1 to 4096 visible characters",
+        );
+    }
+    if trimmed != text {
+        at.warn(
+            "has spaces around it, which no header has",
+            "leave them out",
+        );
+    }
+    Some(trimmed.to_owned())
+}
+
+/// One value for each header: the first counts, as Gateway API says, and its schema refuses
+/// a list that spells one name twice.
+fn once<T: Named>(items: &[At<'_>], values: Vec<(&str, Option<T>)>) -> Option<Vec<Option<T>>> {
+    if let Some(index) = repeated(values.iter().map(|(spelled, _)| *spelled)) {
+        return items[index].refuse("names the same header again", "write it once");
+    }
+    let mut seen = Vec::<String>::new();
+    let mut kept = Vec::new();
+    for ((_, value), at) in values.into_iter().zip(items) {
+        if let Some(name) = value.as_ref().map(Named::name) {
+            if seen.iter().any(|known| known == name) {
+                at.warn(
+                    "is ignored: it names the same header again, and the first counts",
+                    "write it once",
+                );
+                continue;
+            }
+            seen.push(name.to_owned());
+        }
+        kept.push(value);
+    }
+    Some(kept)
+}
+
+/// A change of one header.
+trait Named {
+    fn name(&self) -> &str;
+}
+
+impl Named for String {
+    fn name(&self) -> &str {
+        self
     }
 }
 
-fn name(at: &At<'_>) -> Option<String> {
+impl Named for HeaderValuePlan {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The header's name; the inner `None` is one that no filter touches.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one is whether it could be read"
+)]
+fn name(at: &At<'_>) -> Option<Option<String>> {
     match filter::name(at.text()?) {
-        Ok(name) => Some(name.as_str().to_owned()),
+        Ok(name) => Some(Some(name.as_str().to_owned())),
+        Err(InvalidFilter::Reserved { name }) => {
+            at.warn(
+                format!(
+                    "has no effect: {name} is a header that carries the message itself or the mesh's word"
+                ),
+                "leave it out",
+            );
+            Some(None)
+        }
         Err(error) => at.refuse(error, ""),
     }
 }
@@ -227,10 +352,14 @@ fn path(at: &At<'_>, matches: Option<&[MatchPlan]>) -> Option<PathEditPlan> {
     let Some(value) = value else {
         return at.refuse(format!("has no {name}"), "write it");
     };
-    let to = absolute(&value)?;
     if whole {
-        return Some(PathEditPlan::Full(to));
+        return absolute(&value).map(PathEditPlan::Full);
     }
+    // Nothing in place of a prefix is "/" there: both leave what stands behind it.
+    let to = match value.text()? {
+        "" => "/".to_owned(),
+        _ => absolute(&value)?,
+    };
     // Gateway API's rule: with several matches nobody could say which start is replaced.
     let from = match matches? {
         [] => Some("/"),

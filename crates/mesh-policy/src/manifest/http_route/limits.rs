@@ -7,7 +7,7 @@ use crate::duration;
 use crate::plan::outbound::StatusRange;
 
 /// More than anybody waits for; the budget ends a storm long before.
-const MOST_ATTEMPTS: i128 = 100;
+const MOST_ATTEMPTS: u32 = 100;
 const MOST_CODES: usize = 200;
 
 /// A rule's `timeouts`; zero switches the limit off.
@@ -67,12 +67,21 @@ fn time(at: &At<'_>) -> Option<Duration> {
     }
 }
 
+fn attempts(at: &At<'_>) -> Option<u32> {
+    let attempts = u32::try_from(at.integer(0..=i128::from(i32::MAX))?).ok()?;
+    if attempts > MOST_ATTEMPTS {
+        at.warn(
+            format!("is more than {MOST_ATTEMPTS}, which is what counts"),
+            format!("write at most {MOST_ATTEMPTS}"),
+        );
+    }
+    Some(attempts.min(MOST_ATTEMPTS))
+}
+
 pub(super) fn retry(at: &At<'_>) -> Option<RuleRetry> {
     let mut fields = at.fields();
     let codes = fields.items("codes", MOST_CODES);
-    let attempts = fields
-        .take("attempts")
-        .map(|at| at.integer(0..=MOST_ATTEMPTS));
+    let attempts = fields.take("attempts").map(|at| attempts(&at));
     let backoff = fields.take("backoff").map(|at| time(&at));
     fields.finish();
     let codes = each(&codes, |at| {
@@ -85,7 +94,7 @@ pub(super) fn retry(at: &At<'_>) -> Option<RuleRetry> {
     Some(RuleRetry {
         codes: codes?,
         attempts: match attempts {
-            Some(attempts) => u32::try_from(attempts?).ok(),
+            Some(attempts) => Some(attempts?),
             None => None,
         },
         backoff: match backoff {

@@ -19,13 +19,12 @@ pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
     let mut fields = at.fields();
     let path = fields.narrowing("path");
     let method = fields.narrowing("method");
-    let headers = fields.items("headers", MOST_HEADERS);
+    let headers = headers(&mut fields);
     let query = fields.items("queryParams", MOST_QUERY);
     fields.finish();
     let path = path.map(|at| path_match(&at));
     let method = method.map(|at| method_match(&at));
-    let headers = all(&headers, "header", header_match);
-    let query = all(&query, "parameter", query_match);
+    let query = parameters(&query);
     Some(MatchPlan {
         path: match path {
             Some(path) => Some(path?),
@@ -40,19 +39,35 @@ pub(super) fn read(at: &At<'_>) -> Option<MatchPlan> {
     })
 }
 
-/// Fields by different names; of one that is there twice only the first could be compared.
-fn all(
-    items: &[At<'_>],
-    what: &str,
-    read: fn(&At<'_>) -> Option<FieldPlan>,
-) -> Option<Vec<FieldPlan>> {
-    let plans = each(items, read)?;
+/// Headers by different names: of those that differ in case alone the first counts, as Gateway
+/// API says, and its schema refuses a list that spells one name twice.
+pub(in super::super) fn headers(fields: &mut Fields<'_>) -> Option<Vec<FieldPlan>> {
+    let items = fields.items("headers", MOST_HEADERS);
+    let plans = each(&items, header_match)?;
+    let spelled = items.iter().map(|at| at.node.text("name"));
+    if let Some(index) = repeated(spelled) {
+        return items[index].refuse("names the same header again", "write it once");
+    }
+    let mut kept: Vec<FieldPlan> = Vec::new();
+    for (plan, at) in plans.into_iter().zip(&items) {
+        if kept.iter().any(|known| known.name == plan.name) {
+            at.warn(
+                "is ignored: it names the same header again, and the first counts",
+                "write it once",
+            );
+        } else {
+            kept.push(plan);
+        }
+    }
+    Some(kept)
+}
+
+/// Parameters by different names, in which case counts.
+fn parameters(items: &[At<'_>]) -> Option<Vec<FieldPlan>> {
+    let plans = each(items, query_match)?;
     match repeated(plans.iter().map(|plan| &plan.name)) {
         None => Some(plans),
-        Some(index) => items[index].refuse(
-            format!("names the same {what} again, and only one value can be compared"),
-            "write it once",
-        ),
+        Some(index) => items[index].refuse("names the same parameter again", "write it once"),
     }
 }
 
@@ -134,25 +149,44 @@ fn path_text(at: &At<'_>) -> Option<String> {
         || path.ends_with("/..")
         || path.ends_with("/.")
         || path.len() > MOST_PATH_BYTES
-        || path.bytes().any(|b| !(0x21..0x7f).contains(&b));
+        || !has_path_characters(path);
     if refused {
         return at.refuse(
             format!("{:?} is a path that no request has", cut(path)),
             "write an absolute path of at most 1024 bytes without '//', '.' or '..' segments, query or fragment",
         );
     }
-    // Requests are compared in one spelling: a rule in another would never match.
+    // Requests are compared in one spelling, and so is what rules say.
     match canonical(path) {
         Ok(same) if same == path => Some(path.to_owned()),
-        Ok(spelled) => at.refuse(
-            format!(
-                "{:?} is a spelling that no request has by the time it is compared",
-                cut(path)
-            ),
-            format!("write {spelled:?}"),
-        ),
-        Err(error) => at.refuse(error, "requests with such a path are answered 400"),
+        Ok(spelled) => {
+            at.warn(
+                format!(
+                    "{:?} is compared as {spelled:?}, the spelling that requests have by then",
+                    cut(path)
+                ),
+                format!("write {spelled:?}"),
+            );
+            Some(spelled.into_owned())
+        }
+        Err(error) => {
+            at.warn(error, "requests with such a path are answered 400");
+            Some(path.to_owned())
+        }
     }
+}
+
+/// Characters that a path has as they are, and `%` before two hexadecimal digits.
+fn has_path_characters(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-/._~!$&'()*+,;=:@".contains(&b);
+    let mut parts = path.split('%');
+    let encoded = |part: &str| {
+        let bytes = part.as_bytes();
+        let digits = bytes.get(..2);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let first = parts.next().unwrap_or_default();
+    first.bytes().all(plain) && parts.all(|part| encoded(part) && part.bytes().all(plain))
 }
 
 /// A field's name, where it can be one, its comparison and its value.
@@ -186,12 +220,19 @@ fn header_match(at: &At<'_>) -> Option<FieldPlan> {
         return Some(FieldPlan { name, value });
     }
     let text = value.text()?;
-    // Spaces around a value are no part of it, so that such a one would never be met.
-    let met = HeaderValue::from_str(text).is_ok() && text.trim() == text && !text.is_empty();
-    if !met || text.len() > MOST_HEADER_VALUE_BYTES {
+    if HeaderValue::from_str(text).is_err()
+        || text.is_empty()
+        || text.len() > MOST_HEADER_VALUE_BYTES
+    {
         return value.refuse(
             "is a value that no header has",
-            "write 1 to 4096 visible characters without spaces around them",
+            "write 1 to 4096 visible characters",
+        );
+    }
+    if text.trim() != text {
+        value.warn(
+            "has spaces around it, which no header has: nothing is matched",
+            "leave them out",
         );
     }
     let value = ValuePlan::Exact(text.to_owned());

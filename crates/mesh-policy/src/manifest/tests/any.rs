@@ -59,7 +59,7 @@ fn c06_a_file_of_nothing_but_mistakes_is_told_in_a_bounded_number_of_them() {
     );
     assert_eq!(problems(&text).len(), 200);
 
-    let identities = vec!["nobody"; 900].join(", ");
+    let identities = vec!["NOBODY"; 900].join(", ");
     let spec = format!("{{ identities: [{identities}] }}");
     let text = document("policy.linkerd.io/v1alpha1 MeshTLSAuthentication", &spec);
     assert_eq!(problems(&text).len(), 200);

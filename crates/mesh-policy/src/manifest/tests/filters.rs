@@ -1,6 +1,7 @@
 //! Filters of rules and backends: what is refused, in which words, and what is read.
 
 use super::*;
+use crate::filter::{Redirect, Target};
 use crate::plan::outbound::{
     FilterPlan, HeaderEditPlan, HeaderValuePlan, PathEditPlan, RedirectPlan,
 };
@@ -102,19 +103,21 @@ fn a_filter_that_cannot_be_meant_or_honoured_is_refused() {
     };
     let table = [
         ("{ filters: [{}] }".to_owned(), "filters[0].type: is missing, write the type"),
-        ("{ filters: [{ type: RequestMirror, requestMirror: {} }] }".to_owned(), "filters[0].type: is not supported in this version, leave the filter out"),
+        ("{ filters: [{ type: RequestMirror, requestMirror: {} }] }".to_owned(), "filters[0].requestMirror.backendRef: is missing"),
+        ("{ filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: a }, percent: 101 } }] }".to_owned(), "percent: 101 is out of range"),
+        ("{ filters: [{ type: RequestMirror, requestMirror: { backendRef: { name: a }, percent: 1, fraction: { numerator: 1 } } }] }".to_owned(), "fraction: stands beside percent"),
+        ("{ filters: [{ type: URLRewrite, urlRewrite: { hostnam: a } }] }".to_owned(), "urlRewrite.hostnam: is no field that is known here, write hostname"),
+        ("{ matches: [{ path: { type: Exact, value: /a } }], filters: [{ type: URLRewrite, urlRewrite: { path: { type: ReplacePrefixMatch, replacePrefixMatch: /b } } }] }".to_owned(), "path: replaces a start that the rule does not name"),
+        ("{ filters: [{ type: URLRewrite, urlRewrite: {} }, { type: RequestRedirect, requestRedirect: {} }] }".to_owned(), "filters[0]: stands beside a redirect"),
+        ("{ filters: [{ type: ExtensionRef, extensionRef: { kind: A, name: a } }] }".to_owned(), "extensionRef.group: is missing"),
         ("{ filters: [{ type: RequestHeaderModifer }] }".to_owned(), "is not known, write RequestHeaderModifier"),
         ("{ filters: [{ type: RequestRedirect }] }".to_owned(), "filters[0].requestRedirect: is missing"),
         ("{ filters: [{ type: RequestRedirect, requestRedirect: {}, requestHeaderModifier: {} }] }".to_owned(), "requestHeaderModifier: is no field that is known here"),
         ("{ filters: [{ type: RequestRedirect, requestRedirect: {} }, { type: RequestRedirect, requestRedirect: {} }] }".to_owned(), "filters[1]: is of the same type as another"),
         ("{ filters: [{ type: RequestRedirect, requestRedirect: {} }], backendRefs: [{ name: a, port: 80 }] }".to_owned(), "backendRefs: stands beside a redirect"),
-        ("{ backendRefs: [{ name: a, port: 80, filters: [{ type: RequestRedirect, requestRedirect: {} }] }] }".to_owned(), "requestRedirect: stands on a backend"),
-        (headers("{}"), "requestHeaderModifier: changes nothing"),
-        (headers("{ set: [{ name: X-Mesh-Timeout, value: '1' }] }"), "set[0].name: x-mesh-timeout is a header that carries the message itself or the mesh's word"),
-        (headers("{ remove: [Host] }"), "remove[0]: host is a header that carries the message itself"),
-        (headers("{ add: [{ name: l5d-x, value: a }] }"), "add[0].name: l5d-x is a header"),
-        (headers("{ set: [{ name: a, value: '1' }, { name: A, value: '2' }] }"), "set[1]: names the same header again"),
-        (headers("{ set: [{ name: a, value: ' 1' }] }"), "set[0].value: is a value that no header has"),
+        (headers("{ set: [{ name: a, value: '1' }, { name: a, value: '2' }] }"), "set[1]: names the same header again"),
+        (headers("{ remove: [a, a] }"), "remove[1]: names the same header again"),
+        (headers("{ set: [{ name: a, value: ' ' }] }"), "set[0].value: is a value that no header has"),
         (headers("{ set: [{ name: a, value: '' }] }"), "set[0].value: is a value that no header has"),
         (headers("{ set: [{ name: a }] }"), "set[0].value: is missing"),
         (headers("{ set: }"), "set: is written and empty"),
@@ -137,4 +140,157 @@ fn a_filter_that_cannot_be_meant_or_honoured_is_refused() {
         );
         assert!(found.len() <= 2, "{found:#?}");
     }
+}
+
+fn warned(rule: &str) -> (RouteRule, Vec<String>) {
+    match accepted(KIND, &with_rule(rule)) {
+        (Spec::HttpRoute(mut route), warnings) => (route.rules.remove(0), warnings),
+        other => panic!("a route, not {other:?}"),
+    }
+}
+
+#[test]
+fn a_filter_that_this_version_does_not_have_is_read_and_never_skipped() {
+    let filters = |filter: &str| format!("{{ filters: [{filter}] }}");
+    let table = [
+        (
+            "URLRewrite",
+            "{ type: URLRewrite, urlRewrite: { hostname: a.example, path: { type: ReplacePrefixMatch, replacePrefixMatch: '' } } }",
+        ),
+        (
+            "CORS",
+            "{ type: CORS, cors: { allowOrigins: ['*'], allowMethods: [GET], maxAge: 5, allowCredentials: true } }",
+        ),
+        (
+            "ExtensionRef",
+            "{ type: ExtensionRef, extensionRef: { group: x.io, kind: A, name: a } }",
+        ),
+        (
+            "ExternalAuth",
+            "{ type: ExternalAuth, externalAuth: { protocol: GRPC, backendRef: { name: a, port: 80 } } }",
+        ),
+    ];
+    for (name, filter) in table {
+        let (rule, warnings) = warned(&filters(filter));
+        assert_eq!(rule.unsupported, Some(name));
+        assert!(warnings[0].contains("ARE ANSWERED 500"), "{warnings:#?}");
+        assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    }
+    let (rule, warnings) = warned(&filters(
+        "{ type: RequestMirror, requestMirror: { backendRef: { name: a, port: 80 }, fraction: { numerator: 1, denominator: 3 } } }, { type: RequestMirror, requestMirror: { backendRef: { name: b } } }",
+    ));
+    assert_eq!(rule.unsupported, None);
+    assert!(
+        warnings[1].contains("no request is sent twice"),
+        "{warnings:#?}"
+    );
+    let redirect = "{ backendRefs: [{ name: a, port: 80, filters: [{ type: RequestRedirect, requestRedirect: {} }] }] }";
+    let (rule, _) = warned(redirect);
+    assert_eq!(rule.unsupported, None);
+    let unusable = Some(Unusable::Filter("RequestRedirect"));
+    assert_eq!(rule.backends[0].unusable, unusable);
+}
+
+#[test]
+fn a_change_of_headers_without_effect_is_read_with_a_warning() {
+    let headers = |what: &str| {
+        let rule = format!(
+            "{{ filters: [{{ type: RequestHeaderModifier, requestHeaderModifier: {what} }}] }}"
+        );
+        let (mut rule, warnings) = warned(&rule);
+        assert_eq!(warnings.len(), 1, "{what}: {warnings:#?}");
+        match rule.filters.remove(0) {
+            FilterPlan::RequestHeaders(edit) => (edit, warnings[0].clone()),
+            other => panic!("a change of headers, not {other:?}"),
+        }
+    };
+    let pair = |value: &str| HeaderValuePlan {
+        name: "a".into(),
+        value: value.into(),
+    };
+    let nothing = HeaderEditPlan::default();
+    for (what, told) in [
+        ("{}", "changes nothing"),
+        (
+            "{ set: [{ name: X-Mesh-Timeout, value: '1' }], remove: [] }",
+            "has no effect: x-mesh-timeout is a header",
+        ),
+        ("{ remove: [Host] }", "has no effect: host is a header"),
+        (
+            "{ add: [{ name: l5d-x, value: a }] }",
+            "has no effect: l5d-x is a header",
+        ),
+    ] {
+        let full = format!("{{ set: [{{ name: a, value: b }}], {}", &what[1..]);
+        let (what, expected) = match what {
+            "{}" => (what, nothing.clone()),
+            _ if what.contains("set") => (what, nothing.clone()),
+            _ => (
+                full.as_str(),
+                HeaderEditPlan {
+                    set: vec![pair("b")],
+                    ..nothing.clone()
+                },
+            ),
+        };
+        let written = match what.contains("X-Mesh-Timeout") {
+            true => "{ set: [{ name: X-Mesh-Timeout, value: '1' }, { name: a, value: b }] }",
+            false => what,
+        };
+        let expected = match written == what {
+            true => expected,
+            false => HeaderEditPlan {
+                set: vec![pair("b")],
+                ..nothing.clone()
+            },
+        };
+        let (edit, warning) = headers(written);
+        assert_eq!(edit, expected, "{written}");
+        assert!(warning.contains(told), "{written}: {warning}");
+    }
+    let first = "{ set: [{ name: a, value: '1' }, { name: A, value: '2' }] }";
+    let (edit, warning) = headers(first);
+    assert_eq!(edit.set, [pair("1")]);
+    assert!(warning.contains("set[1]: is ignored"), "{warning}");
+    let (edit, warning) = headers("{ set: [{ name: a, value: ' 1' }] }");
+    assert_eq!(edit.set, [pair("1")]);
+    assert!(warning.contains("has spaces around it"), "{warning}");
+}
+
+/// Gateway API's table of `replacePrefixMatch`: request, prefix, replacement, and what comes of it.
+#[test]
+fn a_prefix_is_replaced_as_the_table_of_gateway_api_says() {
+    let table = [
+        ("/foo/bar", "/foo", "/xyz", "/xyz/bar"),
+        ("/foo/bar", "/foo", "/xyz/", "/xyz/bar"),
+        ("/foo/bar", "/foo/", "/xyz", "/xyz/bar"),
+        ("/foo/bar", "/foo/", "/xyz/", "/xyz/bar"),
+        ("/foo", "/foo", "/xyz", "/xyz"),
+        ("/foo/", "/foo", "/xyz", "/xyz/"),
+        ("/foo/bar", "/foo", "", "/bar"),
+        ("/foo/", "/foo", "", "/"),
+        ("/foo", "/foo", "", "/"),
+        ("/foo/", "/foo", "/", "/"),
+        ("/foo", "/foo", "/", "/"),
+    ];
+    for (path, prefix, to, expected) in table {
+        let mut rule = rule(&format!(
+            "{{ matches: [{{ path: {{ value: {prefix} }} }}], filters: [{{ type: RequestRedirect, requestRedirect:
+               {{ path: {{ type: ReplacePrefixMatch, replacePrefixMatch: '{to}' }} }} }}] }}"
+        ));
+        let FilterPlan::Redirect(plan) = rule.filters.remove(0) else {
+            panic!("a redirect");
+        };
+        let asked = Target {
+            scheme: "http",
+            authority: "a",
+            path,
+            query: "",
+        };
+        let location = Redirect::new(&plan).unwrap().location(&asked).unwrap();
+        let expected = format!("http://a{expected}");
+        assert_eq!(location, expected, "{path} {prefix} {to:?}");
+    }
+    let full = "{ filters: [{ type: RequestRedirect, requestRedirect: { path: { type: ReplaceFullPath, replaceFullPath: '' } } }] }";
+    assert_eq!(problems(&document(KIND, &with_rule(full))).len(), 1);
 }

@@ -16,14 +16,6 @@ fn a_service_that_could_not_be_called_as_it_says_is_refused() {
             "16: spec.ports: is empty, write the port that clients call",
         ),
         (
-            "{ ports: [{ port: 80, protocol: UDP }] }",
-            "39: spec.ports[0].protocol: \"UDP\" is not known, write one of TCP",
-        ),
-        (
-            "{ ports: [{ port: 80, appProtocol: mysql }] }",
-            "42: spec.ports[0].appProtocol: \"mysql\" is not known, write one of http, kubernetes.io/h2c, grpc",
-        ),
-        (
             "{ ports: [{ port: 80 }, { port: 81, name: b }] }",
             "17: spec.ports[0]: has no name, and the service has several ports, name it",
         ),
@@ -34,26 +26,6 @@ fn a_service_that_could_not_be_called_as_it_says_is_refused() {
         (
             "{ ports: [{ port: 80, name: a }, { port: 81, name: a }] }",
             "40: spec.ports[1]: has the name of another port, give it its own",
-        ),
-        (
-            "{ ports: [{ port: 80 }], type: ExternalName }",
-            "38: spec.type: is not supported in this version, write ClusterIP or leave it out",
-        ),
-        (
-            "{ ports: [{ port: 80 }], sessionAffinity: ClientIP }",
-            "49: spec.sessionAffinity: is not supported in this version, write None or leave it out",
-        ),
-        (
-            "{ ports: [{ port: 80 }], internalTrafficPolicy: Local }",
-            "55: spec.internalTrafficPolicy: is not supported in this version, write Cluster or leave it out",
-        ),
-        (
-            "{ ports: [{ port: 80 }], publishNotReadyAddresses: true }",
-            "58: spec.publishNotReadyAddresses: is not supported in this version, leave it out",
-        ),
-        (
-            "{ ports: [{ port: 80 }], externalName: a.b }",
-            "46: spec.externalName: is not supported in this version, leave it out",
         ),
         (
             "{ ports: [{ port: 80 }], selector: { a: 1 } }",
@@ -88,8 +60,98 @@ fn what_a_cluster_adds_to_a_service_is_accepted() {
     let protocol = service.ports[1].app_protocol.as_deref();
     assert_eq!(protocol, Some("kubernetes.io/h2c"));
     assert_eq!(service.selector["app"], "api");
-    assert_eq!(warnings.len(), 1, "{warnings:#?}");
-    assert!(warnings[0].contains("spec.ports[1].targetPort: has no effect"));
+    assert_eq!(service.ports[0].target, Some(PortSelector::Number(80)));
+    assert_eq!(
+        service.ports[1].target,
+        Some(PortSelector::Name("web".into()))
+    );
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
+
+fn service(spec: &str) -> (Service, Vec<String>) {
+    match accepted(SERVICE, spec) {
+        (Spec::Service(service), warnings) => (service, warnings),
+        other => panic!("a service, not {other:?}"),
+    }
+}
+
+#[test]
+fn what_has_no_effect_on_a_service_is_read_with_a_warning() {
+    let ports = "ports: [{ port: 80 }]";
+    let table = [
+        ("type: ExternalName", "spec.type: has no effect"),
+        ("externalName: a.b", "spec.externalName: has no effect"),
+        (
+            "sessionAffinity: ClientIP",
+            "spec.sessionAffinity: has no effect",
+        ),
+        (
+            "sessionAffinityConfig: {}",
+            "spec.sessionAffinityConfig: has no effect",
+        ),
+        (
+            "internalTrafficPolicy: Local",
+            "spec.internalTrafficPolicy: has no effect",
+        ),
+        (
+            "publishNotReadyAddresses: true",
+            "spec.publishNotReadyAddresses: has no effect",
+        ),
+        ("externalIPs: [1.2.3.4]", "spec.externalIPs: has no effect"),
+        (
+            "trafficDistribution: PreferClose",
+            "spec.trafficDistribution: has no effect",
+        ),
+        (
+            "loadBalancerSourceRanges: [10.0.0.0/8]",
+            "spec.loadBalancerSourceRanges: is NOT ENFORCED",
+        ),
+    ];
+    for (field, told) in table {
+        let (_, warnings) = service(&format!("{{ {ports}, {field} }}"));
+        assert_eq!(warnings.len(), 1, "{field}: {warnings:#?}");
+        assert!(warnings[0].contains(told), "{field}: {warnings:#?}");
+    }
+}
+
+#[test]
+fn a_protocol_that_the_mesh_does_not_know_changes_nothing() {
+    for protocol in ["kubernetes.io/ws", "mysql", "https"] {
+        let (read, warnings) = service(&format!(
+            "{{ ports: [{{ port: 80, appProtocol: {protocol} }}] }}"
+        ));
+        assert_eq!(read.ports[0].app_protocol, None);
+        assert_eq!(warnings.len(), 1);
+        assert!(
+            warnings[0].contains(&format!("appProtocol: {protocol:?} is no protocol")),
+            "{warnings:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_port_of_another_transport_is_left_out_and_one_number_may_be_both() {
+    let (read, warnings) = service(
+        "{ ports: [{ name: dns, port: 53, protocol: UDP }, { name: dns-tcp, port: 53, protocol: TCP }] }",
+    );
+    let ports: Vec<_> = read.ports.iter().map(|port| port.name.as_deref()).collect();
+    assert_eq!(ports, [Some("dns-tcp")]);
+    assert!(warnings[0].contains("ports[0].protocol: is a protocol that the mesh does not carry"));
+    let found = problems(&document(
+        SERVICE,
+        "{ ports: [{ port: 1, protocol: QUIC }] }",
+    ));
+    assert!(found[0].contains("\"QUIC\" is not known"), "{found:?}");
+}
+
+#[test]
+fn a_headless_service_and_a_name_of_another_host_need_no_port() {
+    for spec in [
+        "{ clusterIP: None }",
+        "{ type: ExternalName, externalName: a.example }",
+    ] {
+        assert_eq!(service(spec).0.ports, []);
+    }
 }
 
 #[test]
