@@ -4,7 +4,8 @@
 //! asking all, with no herd running to the one that looked best. Load is a peak
 //! EWMA of latency times the requests in flight (Finagle; Linkerd). A failure is
 //! observed as slow, since an endpoint that fails in a tenth of a millisecond
-//! would otherwise look like the best one there is.
+//! would otherwise look like the best one there is; a request that its caller gave
+//! up, as one that took at least as long as the caller waited.
 
 use std::time::{Duration, Instant};
 
@@ -51,8 +52,21 @@ impl PeakEwma {
     /// A request failed, or was told to come back after `penalty`: it counts as that
     /// slow, at most [`MAX_PENALTY`] and never as faster than the endpoint already is.
     pub fn observe_failure(&mut self, now: Instant, penalty: Duration) {
-        let penalty = nanos(penalty.min(MAX_PENALTY));
-        self.nanos = penalty.max(self.nanos * self.kept(now));
+        self.raise(now, penalty);
+    }
+
+    /// A caller gave up after `waited`: the answer would have taken at least that long.
+    ///
+    /// Finagle and tower do the same. Without it an endpoint that never answers looks
+    /// faster with every caller that goes, since the estimate only decays.
+    pub fn observe_unanswered(&mut self, now: Instant, waited: Duration) {
+        self.raise(now, waited);
+    }
+
+    /// Raises the estimate to `latency`; a lower bound never makes an endpoint look faster.
+    fn raise(&mut self, now: Instant, latency: Duration) {
+        let latency = nanos(latency.min(MAX_PENALTY));
+        self.nanos = latency.max(self.nanos * self.kept(now));
         self.at = self.at.max(now);
     }
 
@@ -177,6 +191,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_nobody_waited_for_took_at_least_as_long_as_they_did() {
+        let now = start();
+        let (mut silent, mut good) = (PeakEwma::new(now), PeakEwma::new(now));
+        good.observe(now, MS * 40);
+        silent.observe_unanswered(now, MS * 1_000);
+        assert!(!choose(silent.load(now, 0, 100), good.load(now, 3, 100)));
+        let before = silent.load(now, 0, 100);
+        silent.observe_unanswered(now, MS);
+        assert!(
+            silent.load(now, 0, 100) >= before,
+            "a hasty caller makes nobody faster"
+        );
+    }
+
+    #[test]
     fn an_endpoint_without_news_becomes_worth_trying_again() {
         let now = start();
         let (mut given_up, mut used) = (PeakEwma::new(now), PeakEwma::new(now));
@@ -192,21 +221,21 @@ mod tests {
     proptest! {
         #[test]
         fn any_history_leaves_a_load_that_can_be_compared(
-            history in proptest::collection::vec((any::<bool>(), 0u64..1 << 40, 0u64..1 << 40), 0..20),
+            history in proptest::collection::vec((0u8..3, 0u64..1 << 40, 0u64..1 << 40), 0..20),
             in_flight: u32,
         ) {
             let mut now = start();
             let mut ewma = PeakEwma::new(now);
-            for (failed, wait, took) in history {
+            for (ended, wait, took) in history {
                 now += Duration::from_nanos(wait);
                 let before = ewma.load(now, 0, 100);
                 let took = Duration::from_nanos(took);
-                if failed {
-                    ewma.observe_failure(now, took);
-                    prop_assert!(ewma.load(now, 0, 100) >= before);
-                } else {
-                    ewma.observe(now, took);
+                match ended {
+                    0 => ewma.observe(now, took),
+                    1 => ewma.observe_failure(now, took),
+                    _ => ewma.observe_unanswered(now, took),
                 }
+                prop_assert!(ended == 0 || ewma.load(now, 0, 100) >= before);
                 let load = ewma.load(now, in_flight, 100);
                 prop_assert!(load.is_finite() && load > 0.0);
             }

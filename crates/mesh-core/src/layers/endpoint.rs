@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use mesh_policy::classify::{Classification, classify};
 use tokio::time::Instant;
@@ -165,8 +165,14 @@ fn is_ours(error: &hyper::Error) -> bool {
     error.is_user()
 }
 
-/// Tells the balancer how an endpoint did. Dropped without a word, it says nothing,
-/// unless the time was over: a silent endpoint must not look idle.
+/// Whether a response is a failure to the balancer.
+fn is_failure(status: u16, grpc: Option<u16>) -> bool {
+    let refused = status == TOO_MANY_REQUESTS || grpc == Some(RESOURCE_EXHAUSTED);
+    refused || classify(status, grpc) == Classification::Failure
+}
+
+/// Tells the balancer how an endpoint did. An attempt that is given up counts as one that took
+/// at least as long, and as a failure once its time is over: a silent endpoint must not look idle.
 struct Watch {
     endpoint: Arc<Place>,
     started: Instant,
@@ -184,11 +190,10 @@ impl Watch {
         let status = response.status().as_u16();
         let grpc = match protocol {
             Protocol::Http => None,
-            Protocol::Grpc => grpc_status(response),
+            Protocol::Grpc => grpc_status(response.headers()),
         };
         let now = Instant::now();
-        let failed = classify(status, grpc) == Classification::Failure;
-        if failed || status == TOO_MANY_REQUESTS || grpc == Some(RESOURCE_EXHAUSTED) {
+        if is_failure(status, grpc) {
             self.endpoint.observe_failure(now);
         } else {
             self.endpoint.observe(now, now - self.started);
@@ -198,14 +203,15 @@ impl Watch {
 
     fn failed(&mut self, error: &BoxError) {
         let observation = self.observation.take();
+        let now = Instant::now();
         if error.is::<RequestBroke>() {
-            // The endpoint could not help it, and nobody will ever know what it would have said.
+            // The endpoint could not help it, but until then it had not answered.
+            self.endpoint.observe_unanswered(now, now - self.started);
             return;
         }
         if let Some(observation) = observation {
             observation.fail(ended_by(error.as_ref()));
         }
-        let now = Instant::now();
         self.endpoint.observe_failure(now);
         let unsent = error.downcast_ref::<Unsent>();
         if unsent.is_some_and(Unsent::is_unreachable) {
@@ -216,19 +222,22 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        let Some(observation) = self.observation.take() else {
+            return;
+        };
         let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| deadline <= now)
-            && let Some(observation) = self.observation.take()
-        {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
             observation.fail("timeout");
             self.endpoint.observe_failure(now);
+        } else {
+            self.endpoint.observe_unanswered(now, now - self.started);
         }
     }
 }
 
-/// The status of a trailers-only response.
-fn grpc_status(response: &Response<Incoming>) -> Option<u16> {
-    let status = response.headers().get("grpc-status")?;
+/// The status of a gRPC call: in its trailers, or in the head of a trailers-only response.
+fn grpc_status(fields: &HeaderMap) -> Option<u16> {
+    let status = fields.get("grpc-status")?;
     status.to_str().ok()?.parse().ok()
 }
 

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use mesh_policy::balance::{FAILURE_PENALTY, PeakEwma};
 use mesh_policy::name::ServicePort;
 use mesh_policy::plan::endpoint::{Endpoint as Facts, EndpointSet};
+use metrics::{Counter, Label};
 use tokio::time::Instant;
 
 use crate::telemetry::errors::{Errors, OUTBOUND_TCP};
@@ -29,6 +30,8 @@ pub(crate) struct Outfit {
     pub(crate) workload: Arc<Workload>,
     /// Connections that could not be made.
     pub(crate) errors: Arc<Errors>,
+    /// Requests that waited because their endpoint had as many connections as it may have.
+    pub(crate) limited: Counter,
 }
 
 impl Outfit {
@@ -38,11 +41,15 @@ impl Outfit {
         workload: Arc<Workload>,
     ) -> Self {
         let errors = Errors::outbound(&recorder, &workload, OUTBOUND_TCP);
+        let mut labels = workload.labels();
+        labels.push(Label::from_static_parts("direction", "outbound"));
+        let limited = recorder.counter("mesh_outbound_connections_limited_total", labels);
         Self {
             credentials,
             recorder,
             workload,
             errors: Arc::new(errors),
+            limited,
         }
     }
 }
@@ -106,7 +113,7 @@ impl Backend {
             connections.register_connections(&outfit.recorder, &outfit.workload),
             Arc::clone(&outfit.errors),
         );
-        let pool = Pool::new(dialer, PoolLimits::default());
+        let pool = Pool::new(dialer, PoolLimits::default(), outfit.limited.clone());
         Endpoint::reached_by(id, facts, pool, outfit)
     }
 }
@@ -215,6 +222,13 @@ impl Endpoint {
         let latency = self.learnt.latency.lock();
         let mut latency = latency.unwrap_or_else(PoisonError::into_inner);
         latency.observe(now.into_std(), rtt);
+    }
+
+    /// Its caller gave up after `waited`.
+    pub(crate) fn observe_unanswered(&self, now: Instant, waited: Duration) {
+        let latency = self.learnt.latency.lock();
+        let mut latency = latency.unwrap_or_else(PoisonError::into_inner);
+        latency.observe_unanswered(now.into_std(), waited);
     }
 
     /// It failed.

@@ -72,6 +72,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
         "outbound_tcp_errors_total",
         "Connections that could not be made.",
     ),
+    (
+        "mesh_outbound_connections_limited_total",
+        "Requests that waited because their endpoint had as many connections as it may have.",
+    ),
     ("tcp_open_total", "Connections that were opened."),
     (
         "tcp_close_total",

@@ -74,6 +74,11 @@ impl Observation {
         self.started
     }
 
+    /// Whether data of the response has come.
+    pub(crate) const fn has_data(&self) -> bool {
+        self.first_data.is_some()
+    }
+
     /// The mesh answers the request itself.
     pub(crate) fn answered_for(&self, cause: Cause) {
         self.metrics.count_error(cause);

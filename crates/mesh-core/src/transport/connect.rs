@@ -82,6 +82,8 @@ pub(crate) trait Dial: fmt::Debug + Send + Sync + 'static {
     fn dial(&self) -> BoxFuture<'static, Result<Opened, ConnectFailed>>;
     /// What the connections speak.
     fn version(&self) -> Alpn;
+    /// Where the endpoint is.
+    fn address(&self) -> SocketAddr;
 }
 
 /// Dials an endpoint's socket, and expects its identity there.
@@ -189,6 +191,10 @@ impl Dial for Dialer {
 
     fn version(&self) -> Alpn {
         self.version
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
@@ -337,10 +343,14 @@ impl ConnectFailed {
         }
     }
 
-    /// The runtime that was dialling ended, or others took what it opened.
-    pub(super) fn abandoned() -> Self {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        Self::new(nowhere, Step::Connect, Abandoned.into())
+    /// No connection was tried, because of `source`.
+    pub(super) fn untried(address: SocketAddr, source: impl Into<BoxError>) -> Self {
+        Self::new(address, Step::Connect, source.into())
+    }
+
+    /// Whether it failed because of an `E`.
+    pub(super) fn is_because_of<E: std::error::Error + 'static>(&self) -> bool {
+        self.source.is::<E>()
     }
 
     #[cfg(test)]
@@ -371,10 +381,6 @@ impl Caused for ConnectFailed {
 struct TookTooLong {
     limit: Duration,
 }
-
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the connection that was being opened went away: its runtime ended, or others filled it")]
-struct Abandoned;
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(

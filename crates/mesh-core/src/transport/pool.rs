@@ -4,79 +4,57 @@
 //! is opened when the first request comes, another only when all are full. An
 //! HTTP/1.1 connection carries one request and then waits for the next.
 //!
+//! ```text
+//!  request ──ready?──▶ lease ──▶ sent ──▶ put back ─┐
+//!     │ no                                          │ first come, first served
+//!     ▼                                             ▼
+//!  Waiters ◀──────── new connections ◀── dials     Waiters, else idle
+//! ```
+//!
+//! A request that finds no connection free waits in line and has one opened, unless enough are
+//! being opened or open already. The first connection that is free serves the first in line,
+//! wherever it comes from.
+//!
 //! Connections are driven by tasks of the runtime that opened them. If that
 //! runtime ends, they count as closed and the next request opens a new one.
 
+mod dialling;
+mod keep;
 mod lease;
+mod limits;
 mod occupancy;
+mod shared;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use futures_util::future::BoxFuture;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use mesh_tls::config::Alpn;
 use mesh_tls::handshake::TlsFacts;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use metrics::Counter;
+use tokio::time::{Instant, timeout_at};
 
+use keep::Kept;
 pub(crate) use lease::{Held, Lease};
+pub(crate) use limits::PoolLimits;
 pub(crate) use occupancy::Occupancy;
+use shared::Shared;
+use waiting::{Waiters, Waiting};
 
 use super::connect::{ConnectFailed, Dial, Opened, Sender};
 use crate::Body;
 
-/// The limits of one endpoint's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PoolLimits {
-    /// HTTP/2 connections at once. When all are full, requests queue on the emptiest.
-    /// Too low makes streams wait; too high spends handshakes and memory on the peer.
-    pub(crate) shared: usize,
-    /// HTTP/1.1 connections that wait for a request. Too low reconnects after every
-    /// burst; too high keeps sockets open on both ends.
-    pub(crate) idle: usize,
-    /// How long a connection may be unused, found late by at most a third.
-    pub(crate) idle_for: Duration,
-    /// How long a connection takes new requests, found late as above. Too long, and
-    /// a certificate that has ended still vouches; too short spends handshakes.
-    pub(crate) max_age: Duration,
-}
-
-impl Default for PoolLimits {
-    fn default() -> Self {
-        Self {
-            shared: 8,
-            idle: 32,
-            idle_for: Duration::from_secs(90),
-            max_age: Duration::from_secs(60 * 60),
-        }
-    }
-}
-
-impl PoolLimits {
-    /// Until when a connection takes new requests: no longer than its server's certificate counts.
-    fn until(&self, opened: &Opened) -> Instant {
-        let ends = opened.tls.as_ref().and_then(|tls| tls.peer_not_after);
-        let left = ends.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-        Instant::now() + left.map_or(self.max_age, |left| left.min(self.max_age))
-    }
-}
-
-/// How often one request looks for a connection before it gives up: between a look
-/// and the next, others may have filled the connection that was opened for it.
+/// How often a request that waits begins anew because the runtime that dialled for it has ended.
 const MAX_LOOKS: usize = 8;
-/// HTTP/1.1 connections to one endpoint that are being opened at once. Beyond it requests wait
-/// for their turn, or for a connection that has become free: a burst after a restart would
-/// otherwise be as many handshakes at one moment.
-const MAX_DIALS: usize = 64;
-/// How long an idle HTTP/1.1 connection may take to be free; then another is taken.
+/// How long a request waits for an HTTP/1.1 connection that is about to be free before it has
+/// another one opened.
 const FREE_WITHIN: Duration = Duration::from_millis(20);
-
-type Dialled = Option<Result<(), ConnectFailed>>;
 
 /// The connections to one endpoint.
 pub(crate) struct Pool {
@@ -84,23 +62,31 @@ pub(crate) struct Pool {
     limits: PoolLimits,
     shared: ArcSwap<Vec<Arc<Shared>>>,
     state: Mutex<State>,
-    /// Turns to open an HTTP/1.1 connection.
-    turns: Semaphore,
+    /// Whether requests wait, for those who do not take the lock.
+    waited_for: Arc<AtomicBool>,
+    /// Requests that waited because there were as many connections as there may be.
+    limited: Counter,
     /// What the newest connection's handshake agreed on.
     tls: ArcSwapOption<TlsFacts>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The one connection that is being opened, and all who wait for it.
-    dialling: Option<watch::Receiver<Dialled>>,
+    waiters: Waiters,
+    /// Connections that are being opened.
+    dialling: usize,
+    /// HTTP/1.1 connections that are open, the idle ones included.
+    open: usize,
     idle: Vec<Idle>,
 }
 
-/// An HTTP/2 connection.
-struct Shared {
-    sender: http2::SendRequest<Body>,
-    occupancy: Arc<Occupancy>,
+impl State {
+    /// The HTTP/1.1 connection that became free last and takes a request at once.
+    fn free(&mut self) -> Option<Idle> {
+        let mut idle = self.idle.iter();
+        let place = idle.rposition(|idle| idle.sender.is_ready())?;
+        Some(self.idle.remove(place))
+    }
 }
 
 /// An HTTP/1.1 connection that waits for a request.
@@ -121,14 +107,21 @@ impl Idle {
 }
 
 impl Pool {
-    /// A pool that opens its connections with `dial`.
-    pub(crate) fn new(dial: impl Dial, limits: PoolLimits) -> Arc<Self> {
+    /// A pool that opens its connections with `dial`, and counts in `limited` the requests that
+    /// waited because it may open no more.
+    pub(crate) fn new(dial: impl Dial, limits: PoolLimits, limited: Counter) -> Arc<Self> {
+        let waited_for = Arc::new(AtomicBool::new(false));
+        let state = State {
+            waiters: Waiters::new(Arc::clone(&waited_for)),
+            ..State::default()
+        };
         Arc::new(Self {
             dial: Box::new(dial),
             limits,
             shared: ArcSwap::default(),
-            state: Mutex::default(),
-            turns: Semaphore::new(MAX_DIALS),
+            state: Mutex::new(state),
+            waited_for,
+            limited,
             tls: ArcSwapOption::empty(),
         })
     }
@@ -143,93 +136,97 @@ impl Pool {
         self.tls.load().as_deref().cloned()
     }
 
-    /// A connection that takes a request now, if there is one.
+    /// A connection that takes a request now, if there is one and nobody came first.
     pub(crate) fn ready(self: &Arc<Self>) -> Option<Lease> {
         match self.version() {
-            Alpn::Http1 => self.free(),
-            Alpn::Http2 => self.shared.load().iter().find_map(|shared| shared.lease()),
+            Alpn::Http1 => {
+                let mut state = self.state();
+                let free = state.waiters.is_empty().then(|| state.free());
+                Some(free??.lease(self))
+            }
+            Alpn::Http2 => {
+                let nobody = !self.waited_for.load(Ordering::Relaxed);
+                nobody.then(|| self.stream())?
+            }
         }
     }
 
-    /// The HTTP/1.1 connection that became free last, if it takes a request at once.
-    fn free(self: &Arc<Self>) -> Option<Lease> {
-        let last = self.state().idle.pop_if(|idle| idle.sender.is_ready())?;
-        Some(last.lease(self))
+    /// A free stream of an HTTP/2 connection.
+    fn stream(&self) -> Option<Lease> {
+        self.shared.load().iter().find_map(Shared::lease)
     }
 
-    /// A connection that takes a request: one of those open, or a new one.
+    /// A connection that takes a request: the first that is free, or a new one.
+    ///
+    /// Dropped, the wait gives its place up. The new connection comes all the same.
     ///
     /// # Errors
     ///
-    /// [`ConnectFailed`] if a new one was needed and could not be had.
+    /// [`ConnectFailed`] if a new one was needed and could not be had, or too many wait already.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
-        match self.version() {
-            Alpn::Http1 => self.whole().await,
-            Alpn::Http2 => self.stream().await,
-        }
-    }
-
-    async fn stream(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
-        let mut failure = None;
-        for _ in 0..MAX_LOOKS {
-            if let Some(lease) = self.ready() {
-                return Ok(lease);
-            }
-            if self.shared.load().len() >= self.limits.shared
-                && let Some(lease) = self.queue()
-            {
-                return Ok(lease);
-            }
-            let mut dialled = self.dialled();
-            // Bound to a variable: the guard of `watch` must not live on in the match.
-            let result = dialled.wait_for(Option::is_some).await.map(|r| r.clone());
-            match result {
-                Ok(Some(Ok(()))) => {}
-                // One more could not be had: better a turn on one that is full than none.
-                Ok(Some(Err(error))) => return self.queue().ok_or(error),
-                // The runtime that was dialling has ended: dial again on this one.
-                Ok(None) | Err(_) => failure = Some(ConnectFailed::abandoned()),
+        for _ in 1..MAX_LOOKS {
+            match self.wait().await {
+                Err(error) if error.is_because_of::<Abandoned>() => {}
+                given => return given,
             }
         }
-        self.queue()
-            .ok_or_else(|| failure.unwrap_or_else(ConnectFailed::abandoned))
+        self.wait().await
     }
 
-    /// A turn on the emptiest connection, all being full.
-    fn queue(&self) -> Option<Lease> {
-        let shared = self.shared.load();
-        let open = shared.iter().filter(|shared| !shared.sender.is_closed());
-        let emptiest = open.min_by_key(|shared| shared.occupancy.in_flight())?;
-        Some(Lease::Http2 {
-            sender: emptiest.sender.clone(),
-            slot: emptiest.occupancy.queue(),
-        })
+    async fn wait(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
+        let mut waiting = self.join()?;
+        let looked = Instant::now();
+        if self.has_idle() {
+            // A connection whose response has just ended is free in a moment.
+            if let Ok(given) = timeout_at(looked + FREE_WITHIN, &mut waiting).await {
+                return given;
+            }
+            // One whose response came before its upload had ended may not be free for long.
+            let mut state = self.state();
+            let idle = &mut state.idle;
+            idle.retain(|idle| idle.since > looked || idle.sender.is_ready());
+        }
+        if !self.begin_dial() {
+            self.limited.increment(1);
+        }
+        waiting.await
     }
 
-    /// The outcome of the one dialling task, which is started if there is none. It outlives
-    /// the request that started it, since others wait for it too.
-    fn dialled(self: &Arc<Self>) -> watch::Receiver<Dialled> {
+    /// A place behind all who wait, unless they are too many.
+    fn join(self: &Arc<Self>) -> Result<Waiting, ConnectFailed> {
         let mut state = self.state();
-        if let Some(dialling) = &state.dialling
-            && dialling.has_changed().is_ok()
-        {
-            return dialling.clone();
+        let waiting = state.waiters.len();
+        if waiting >= self.limits.waiting {
+            let crowded = Crowded { waiting };
+            return Err(ConnectFailed::untried(self.dial.address(), crowded));
         }
-        let (tell, dialling) = watch::channel(None);
-        state.dialling = Some(dialling.clone());
+        let waiting = state.waiters.join(self);
         drop(state);
-        let pool = Arc::clone(self);
-        tokio::spawn(async move {
-            let result = pool.dial.dial().await;
-            let result = result.map(|opened| pool.take_in(opened));
-            pool.state().dialling = None;
-            tell.send_replace(Some(result.map(drop)));
-        });
-        dialling
+        self.serve();
+        Ok(waiting)
     }
 
-    /// Takes a new connection in and keeps it going.
-    fn take_in(self: &Arc<Self>, opened: Opened) -> Option<http1::SendRequest<Body>> {
+    fn has_idle(&self) -> bool {
+        !self.state().idle.is_empty()
+    }
+
+    /// Gives what is free to those who wait, in their order.
+    fn serve(self: &Arc<Self>) {
+        // Before the guard, so that it is dropped after it.
+        let mut untaken = Ok(());
+        let mut state = self.state();
+        while untaken.is_ok() && !state.waiters.is_empty() {
+            let free = match self.version() {
+                Alpn::Http1 => state.free().map(|idle| idle.lease(self)),
+                Alpn::Http2 => self.stream(),
+            };
+            let Some(lease) = free else { break };
+            untaken = state.waiters.answer(Ok(lease));
+        }
+    }
+
+    /// Takes a new connection in and keeps it going; those who wait come first.
+    fn take_in(self: &Arc<Self>, opened: Opened) {
         let until = self.limits.until(&opened);
         let Opened {
             sender,
@@ -239,81 +236,95 @@ impl Pool {
         self.tls.store(tls.map(Arc::new));
         match sender {
             Sender::Http1(sender) => {
-                tokio::spawn(keep(
-                    Arc::downgrade(self),
-                    None,
-                    driver,
-                    (self.limits, until),
-                ));
-                Some(sender)
+                tokio::spawn(Kept::http1(self, until).drive(driver));
+                self.offer(sender, until);
             }
             Sender::Http2(sender, occupancy) => {
-                let shared = Arc::new(Shared { sender, occupancy });
-                let kept = Some(Arc::clone(&shared));
+                let shared = Arc::new(Shared {
+                    sender,
+                    occupancy,
+                    home: Arc::downgrade(self),
+                    waited_for: Arc::clone(&self.waited_for),
+                });
                 self.shared.rcu(|open| {
                     let open = open.iter().filter(|shared| !shared.sender.is_closed());
                     open.chain([&shared]).cloned().collect::<Vec<_>>()
                 });
-                tokio::spawn(keep(
-                    Arc::downgrade(self),
-                    kept,
-                    driver,
-                    (self.limits, until),
-                ));
-                None
+                tokio::spawn(Kept::http2(self, shared, until).drive(driver));
+                self.serve();
             }
         }
     }
 
-    async fn whole(self: &Arc<Self>) -> Result<Lease, ConnectFailed> {
-        if let Some(lease) = self.waiting().await {
-            return Ok(lease);
-        }
-        let turn = self.turns.acquire().await;
-        let _turn = turn.map_err(|_| ConnectFailed::abandoned())?;
-        // While we waited for our turn, another request may have ended.
-        if let Some(lease) = self.waiting().await {
-            return Ok(lease);
-        }
-        let opened = self.dial.dial().await?;
-        let until = self.limits.until(&opened);
-        let sender = self.take_in(opened).ok_or_else(ConnectFailed::abandoned)?;
-        let home = Arc::clone(self);
-        Ok(Lease::Http1 {
+    /// A new HTTP/1.1 connection: it takes a request before it has been ready once.
+    fn offer(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Instant) {
+        let since = Instant::now();
+        let idle = Idle {
             sender,
+            since,
             until,
-            home,
-        })
-    }
-
-    /// An HTTP/1.1 connection that waits for a request, if there is one.
-    async fn waiting(self: &Arc<Self>) -> Option<Lease> {
-        loop {
-            // Bound to a variable: the guard must not live on across the await.
-            let waiting = self.state().idle.pop();
-            let mut idle = waiting?;
-            let sender = &mut idle.sender;
-            // One whose last response came before its upload had ended may not be free for long.
-            let free = sender.is_ready()
-                || matches!(timeout(FREE_WITHIN, sender.ready()).await, Ok(Ok(())));
-            if free {
-                return Some(idle.lease(self));
-            }
+        };
+        let mut state = self.state();
+        if let Err(Ok(lease)) = state.waiters.answer(Ok(idle.lease(self))) {
+            drop(state);
+            lease.give_back();
         }
     }
 
     /// An HTTP/1.1 connection whose response has ended waits for the next request, or closes
     /// if it takes none after `until`.
-    fn put_back(&self, sender: http1::SendRequest<Body>, until: Instant) {
+    fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Instant) {
         let since = Instant::now();
         let mut state = self.state();
-        if since < until && !sender.is_closed() && state.idle.len() < self.limits.idle {
+        let is_waited_for = !state.waiters.is_empty();
+        let has_room = is_waited_for || state.idle.len() < self.limits.idle;
+        if since < until && !sender.is_closed() && has_room {
             state.idle.push(Idle {
                 sender,
                 since,
                 until,
             });
         }
+        drop(state);
+        if is_waited_for {
+            self.serve();
+        }
+    }
+
+    /// A connection could not be had. While others are open, a full one of HTTP/2 is better
+    /// than none, and one request alone fails for one of HTTP/1.1: the endpoint is there, but
+    /// may be leaving. With none open, all who wait fail.
+    fn fail(self: &Arc<Self>, error: &ConnectFailed) {
+        let mut untaken = Ok(());
+        let mut state = self.state();
+        while untaken.is_ok() && !state.waiters.is_empty() {
+            let turn = self.emptiest().map(|shared| shared.queue());
+            untaken = state.waiters.answer(turn.ok_or_else(|| error.clone()));
+            if state.open > 0 {
+                break;
+            }
+        }
+    }
+
+    /// The HTTP/2 connection with the fewest streams.
+    fn emptiest(&self) -> Option<Arc<Shared>> {
+        let shared = self.shared.load();
+        let open = shared.iter().filter(|shared| !shared.sender.is_closed());
+        open.min_by_key(|shared| shared.occupancy.in_flight())
+            .cloned()
+    }
+
+    /// A runtime that opened or kept a connection has ended: those who wait on others begin anew.
+    fn abandon(&self) {
+        let mut state = self.state();
+        while !state.waiters.is_empty() {
+            // Whoever has gone meanwhile needs no answer, and the error holds nothing.
+            drop(state.waiters.answer(Err(self.abandoned())));
+        }
+    }
+
+    fn abandoned(&self) -> ConnectFailed {
+        ConnectFailed::untried(self.dial.address(), Abandoned)
     }
 
     /// Lets go of a connection: it finishes what it carries and closes.
@@ -326,9 +337,12 @@ impl Pool {
 
     fn reap_idle(&self, now: Instant) {
         let limit = self.limits.idle_for;
-        self.state().idle.retain(|idle| {
+        let mut state = self.state();
+        state.idle.retain(|idle| {
             now - idle.since < limit && now < idle.until && !idle.sender.is_closed()
         });
+        let beyond = state.idle.len().saturating_sub(self.limits.idle);
+        state.idle.drain(..beyond);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -345,53 +359,16 @@ impl fmt::Debug for Pool {
     }
 }
 
-impl Shared {
-    fn lease(&self) -> Option<Lease> {
-        if self.sender.is_closed() {
-            return None;
-        }
-        let slot = self.occupancy.take()?;
-        let sender = self.sender.clone();
-        Some(Lease::Http2 { sender, slot })
-    }
-}
+/// The runtime that was dialling ended.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the connection that was being opened went away: its runtime ended")]
+struct Abandoned;
 
-/// Drives a connection, and retires it when it is unused or old.
-async fn keep(
-    pool: Weak<Pool>,
-    mut shared: Option<Arc<Shared>>,
-    mut driver: BoxFuture<'static, ()>,
-    (limits, until): (PoolLimits, Instant),
-) {
-    let mut look = tokio::time::interval(limits.idle_for / 3);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut unused, mut taken) = (0, 0);
-    loop {
-        tokio::select! {
-            () = &mut driver => break,
-            now = look.tick() => {
-                let Some(pool) = pool.upgrade() else {
-                    // Whoever still waits for a response has a clone of its own.
-                    shared = None;
-                    continue;
-                };
-                pool.reap_idle(now);
-                let Some(connection) = &shared else { continue };
-                let idle = connection.occupancy.in_flight() == 0
-                    && connection.occupancy.taken() == taken;
-                unused = if idle { unused + 1 } else { 0 };
-                taken = connection.occupancy.taken();
-                if unused > 3 || now >= until {
-                    pool.retire(connection);
-                    shared = None;
-                }
-            }
-        }
-    }
-    if let Some(pool) = pool.upgrade() {
-        pool.reap_idle(Instant::now());
-        if let Some(connection) = &shared {
-            pool.retire(connection);
-        }
-    }
+/// More requests wait than may.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "{waiting} requests wait for a connection already: start more instances, or lower the time limits of the callers"
+)]
+struct Crowded {
+    waiting: usize,
 }

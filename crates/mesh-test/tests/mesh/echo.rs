@@ -213,3 +213,21 @@ async fn status_of(url: &str) -> u16 {
     let status = said.split(' ').nth(1).expect("a status line");
     status.parse().expect("a status")
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mesh_echo_says_where_it_listens_while_discovery_is_away() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let token = mesh.token("shop/api").await.expect("a token");
+    // Bound, so that nobody else is there, and silent.
+    let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = away.local_addr().expect("an address");
+    let mut command = echo(&["--service=api.shop:8080"]);
+    command
+        .env("MESH_DISCOVERY", format!("https://{address}"))
+        .env("MESH_TOKEN", token.reveal());
+    let mut program = Program::start(command).expect("it starts");
+    let listening = program.said("listening ").await.expect("its address");
+    assert!(listening.parse::<SocketAddr>().is_ok(), "{listening}");
+    program.signal("TERM").await.expect("it runs");
+    assert!(program.ended().await.expect("it ends").success());
+}

@@ -4,11 +4,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use mesh_policy::balance::FAILURE_PENALTY;
+use tokio::time::Instant;
 
 use super::pace::Pace;
+use super::{grpc_status, is_failure, is_ours};
 use crate::answer::{self, Protocol};
 use crate::layers::timeout::TimedOut;
 use crate::plans::InFlight;
@@ -43,7 +46,7 @@ pub(super) fn deliver(
             pace: kept.pace,
             protocol: kept.protocol,
             observation: Some(observation),
-            _in_flight: kept.in_flight,
+            in_flight: kept.in_flight,
         })
     })
 }
@@ -56,7 +59,7 @@ pub(crate) struct Delivery {
     pace: Option<Box<Pace>>,
     protocol: Protocol,
     observation: Option<Observation>,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl Delivery {
@@ -67,8 +70,23 @@ impl Delivery {
         }
     }
 
+    /// Tells the balancer that the response failed after its head.
+    fn failed(&self) {
+        self.in_flight.endpoint().observe_failure(Instant::now());
+    }
+
+    /// Whether these trailers say that the call failed.
+    fn is_refused(&self, trailers: &Frame<Bytes>) -> bool {
+        let grpc = match self.protocol {
+            Protocol::Http => None,
+            Protocol::Grpc => trailers.trailers_ref().and_then(grpc_status),
+        };
+        is_failure(StatusCode::OK.as_u16(), grpc)
+    }
+
     /// Lets go of the stream; the caller learns why.
     fn end(&mut self, passed: TimedOut) -> Option<Result<Frame<Bytes>, BoxError>> {
+        self.failed();
         self.body = None;
         self.pace = None;
         // Dropped unfinished: an HTTP/1.1 connection with half a response on it closes.
@@ -117,7 +135,13 @@ impl Delivery {
             };
         };
         // Whoever asks `is_end_stream` may never poll for the `None`.
-        if frame.is_none() || body.is_end_stream() {
+        let at_end = frame.is_none() || body.is_end_stream();
+        match &frame {
+            Some(Err(error)) if !is_ours(error) => self.failed(),
+            Some(Ok(frame)) if frame.is_trailers() && self.is_refused(frame) => self.failed(),
+            Some(Ok(_) | Err(_)) | None => {}
+        }
+        if at_end {
             if let Some(held) = self.held.take() {
                 held.finish();
             }
@@ -128,5 +152,22 @@ impl Delivery {
             pace.received();
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+impl Drop for Delivery {
+    /// A head alone is no answer: an endpoint that never sends the body must not look fast.
+    ///
+    /// The wait counts as a failure at most, since a stream may be silent for as long as
+    /// there is nothing to say.
+    fn drop(&mut self) {
+        let (Some(_), Some(observation)) = (&self.held, &self.observation) else {
+            return;
+        };
+        if !observation.has_data() {
+            let now = Instant::now();
+            let waited = (now - observation.started()).min(FAILURE_PENALTY);
+            self.in_flight.endpoint().observe_unanswered(now, waited);
+        }
     }
 }

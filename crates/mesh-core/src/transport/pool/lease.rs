@@ -10,7 +10,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::time::Instant;
 
 use super::Pool;
-use super::occupancy::Slot;
+use super::shared::Slot;
 use crate::Body;
 
 /// The right to send one request on a connection.
@@ -30,6 +30,18 @@ pub(crate) enum Lease {
 }
 
 impl Lease {
+    /// Is not used after all: the next request takes it.
+    pub(super) fn give_back(self) {
+        match self {
+            Self::Http2 { slot, .. } => drop(slot),
+            Self::Http1 {
+                sender,
+                until,
+                home,
+            } => home.put_back(sender, until),
+        }
+    }
+
     /// Sends the request.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! How many streams an HTTP/2 connection carries, and how many its peer allows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Streams we put on one connection at most, whatever the peer allows: beyond it
@@ -35,20 +34,27 @@ impl Occupancy {
     }
 
     /// Takes a stream if there is one.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Slot> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let slot = Slot(Arc::clone(self));
-        (before < self.limit.load(Ordering::Relaxed)).then(|| {
+    pub(super) fn take(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        // Never beyond the limit for a moment: another taker would find it full and wait.
+        let one_more = |taken| (taken < limit).then_some(taken + 1);
+        let order = Ordering::SeqCst;
+        let took = self.in_flight.fetch_update(order, order, one_more).is_ok();
+        if took {
             self.taken.fetch_add(1, Ordering::Relaxed);
-            slot
-        })
+        }
+        took
     }
 
     /// Takes a stream that may have to wait for its turn.
-    pub(super) fn queue(self: &Arc<Self>) -> Slot {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn queue(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
         self.taken.fetch_add(1, Ordering::Relaxed);
-        Slot(Arc::clone(self))
+    }
+
+    /// Gives a stream back.
+    pub(super) fn release(&self) {
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -60,38 +66,26 @@ impl Occupancy {
     }
 }
 
-/// One stream; it ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Slot(Arc<Occupancy>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_is_free_again_when_its_slot_is_dropped() {
-        let occupancy = Arc::new(Occupancy::new(2));
-        let first = occupancy.take();
-        let second = occupancy.take();
-        assert!(first.is_some() && second.is_some());
-        assert!(occupancy.take().is_none());
+    fn a_stream_is_free_again_when_it_is_given_back() {
+        let occupancy = Occupancy::new(2);
+        assert!(occupancy.take() && occupancy.take());
+        assert!(!occupancy.take());
         assert_eq!(occupancy.in_flight(), 2);
-        drop(first);
-        assert!(occupancy.take().is_some());
+        occupancy.release();
+        assert!(occupancy.take());
     }
 
     #[test]
     fn a_peer_that_allows_more_is_believed_up_to_our_own_bound() {
-        let occupancy = Arc::new(Occupancy::new(0));
-        assert!(occupancy.take().is_none());
+        let occupancy = Occupancy::new(0);
+        assert!(!occupancy.take());
         occupancy.allow(usize::MAX);
-        let slots: Vec<_> = (0..=MAX_STREAMS).map(|_| occupancy.take()).collect();
-        assert_eq!(slots.iter().flatten().count(), MAX_STREAMS);
+        let taken = (0..=MAX_STREAMS).filter(|_| occupancy.take());
+        assert_eq!(taken.count(), MAX_STREAMS);
     }
 }

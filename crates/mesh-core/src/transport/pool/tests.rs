@@ -1,12 +1,19 @@
+mod cancelled;
+mod waiting;
+
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use super::dialling::MAX_DIALS;
 use super::*;
 use crate::transport::connect::open;
 
@@ -21,6 +28,8 @@ struct Memory {
     opens: Arc<Semaphore>,
     /// Answers that may be given.
     answers: Arc<Semaphore>,
+    /// Breaks all connections that are open.
+    cut: Arc<Notify>,
 }
 
 impl Memory {
@@ -32,7 +41,12 @@ impl Memory {
             refuses: Arc::default(),
             opens: Arc::new(Semaphore::new(1_000)),
             answers: Arc::new(Semaphore::new(1_000)),
+            cut: Arc::default(),
         }
+    }
+
+    fn pool(&self, limits: PoolLimits) -> Arc<Pool> {
+        Pool::new(self.clone(), limits, Counter::noop())
     }
 
     fn dials(&self) -> usize {
@@ -60,31 +74,39 @@ impl Dial for Memory {
     fn version(&self) -> Alpn {
         self.version
     }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], 1).into()
+    }
 }
 
 async fn serve(stream: tokio::io::DuplexStream, memory: Memory) {
-    let service = service_fn(|_| {
+    let service = service_fn(|request: Request<Incoming>| {
         let answers = Arc::clone(&memory.answers);
         async move {
+            // Its end is not waited for.
+            tokio::spawn(request.into_body().collect());
             answers.acquire().await.expect("never closed").forget();
             Ok::<_, Infallible>(Response::new(Body::from("hello")))
         }
     });
     let io = TokioIo::new(stream);
-    // A connection that its client drops is what these tests do.
-    match memory.version {
-        Alpn::Http1 => drop(
+    let served: BoxFuture<'_, hyper::Result<()>> = match memory.version {
+        Alpn::Http1 => Box::pin(
             hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(io, service)
-                .await,
+                .serve_connection(io, service),
         ),
-        Alpn::Http2 => drop(
+        Alpn::Http2 => Box::pin(
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .max_concurrent_streams(memory.streams)
-                .serve_connection(io, service)
-                .await,
+                .serve_connection(io, service),
         ),
+    };
+    // A connection that its client drops is what these tests do.
+    tokio::select! {
+        served = served => drop(served),
+        () = memory.cut.notified() => {}
     }
 }
 
@@ -112,10 +134,21 @@ async fn call(pool: &Arc<Pool>) {
     held.finish();
 }
 
+/// The same in a task of its own.
+fn spawn_call(pool: &Arc<Pool>) -> tokio::task::JoinHandle<()> {
+    let pool = Arc::clone(pool);
+    tokio::spawn(async move { call(&pool).await })
+}
+
+/// Long enough for everything that waits for no timer, with the clock paused.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
 #[tokio::test]
 async fn many_requests_share_one_http2_connection_that_is_opened_once() {
     let memory = Memory::new(Alpn::Http2);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     assert!(pool.ready().is_none());
     let calls: Vec<_> = (0..20).map(|_| call(&pool)).collect();
     futures_util::future::join_all(calls).await;
@@ -130,7 +163,7 @@ async fn full_connections_make_the_pool_open_another_up_to_its_bound() {
         answers: Arc::new(Semaphore::new(1)),
         ..Memory::new(Alpn::Http2)
     };
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     // The first answer brings the peer's limit along.
     call(&pool).await;
     let mut calls = tokio::task::JoinSet::new();
@@ -151,7 +184,7 @@ async fn all_who_wait_for_a_connection_are_told_why_there_is_none() {
         refuses: Arc::new(true.into()),
         ..Memory::new(Alpn::Http2)
     };
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     let leases = futures_util::future::join_all((0..5).map(|_| pool.lease())).await;
     assert!(leases.iter().all(Result::is_err));
     assert_eq!(memory.dials(), 1);
@@ -163,7 +196,7 @@ async fn all_who_wait_for_a_connection_are_told_why_there_is_none() {
 #[test]
 fn a_runtime_that_ends_costs_a_connection_and_no_request() {
     let memory = Memory::new(Alpn::Http2);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     for dials in 1..=2 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -177,7 +210,7 @@ fn a_runtime_that_ends_costs_a_connection_and_no_request() {
 #[tokio::test(start_paused = true)]
 async fn an_unused_connection_is_closed() {
     let memory = Memory::new(Alpn::Http2);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     call(&pool).await;
     tokio::time::sleep(limits().idle_for).await;
     assert_eq!(pool.shared.load().len(), 1, "closed too early");
@@ -190,7 +223,7 @@ async fn an_unused_connection_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_in_use_is_left_at_its_age_and_finishes_what_it_carries() {
     let memory = Memory::new(Alpn::Http2);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     call(&pool).await;
     memory.answers.forget_permits(1_000);
     let slow = pool.ready().expect("it is open").send(request());
@@ -206,7 +239,7 @@ async fn a_connection_in_use_is_left_at_its_age_and_finishes_what_it_carries() {
 #[tokio::test]
 async fn an_http1_connection_carries_the_next_request_once_its_answer_is_read() {
     let memory = Memory::new(Alpn::Http1);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     for _ in 0..3 {
         call(&pool).await;
     }
@@ -218,7 +251,7 @@ async fn an_http1_connection_carries_the_next_request_once_its_answer_is_read() 
 #[tokio::test]
 async fn an_answer_that_is_not_read_takes_its_http1_connection_with_it() {
     let memory = Memory::new(Alpn::Http1);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     let lease = pool.lease().await.expect("a connection");
     drop(lease.send(request()).await.expect("an answer"));
     call(&pool).await;
@@ -232,7 +265,7 @@ async fn idle_http1_connections_are_bounded_and_end() {
         idle: 2,
         ..limits()
     };
-    let pool = Pool::new(memory.clone(), few);
+    let pool = memory.pool(few);
     futures_util::future::join_all((0..4).map(|_| call(&pool))).await;
     assert_eq!(memory.dials(), 4);
     assert_eq!(pool.state().idle.len(), 2);
@@ -244,14 +277,9 @@ async fn idle_http1_connections_are_bounded_and_end() {
 async fn a_burst_opens_no_more_http1_connections_at_once_than_there_are_turns() {
     let mut memory = Memory::new(Alpn::Http1);
     memory.opens = Arc::new(Semaphore::new(0));
-    let pool = Pool::new(memory.clone(), limits());
-    let burst: Vec<_> = (0..MAX_DIALS + 10)
-        .map(|_| {
-            let pool = Arc::clone(&pool);
-            tokio::spawn(async move { call(&pool).await })
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    let pool = memory.pool(limits());
+    let burst: Vec<_> = (0..MAX_DIALS + 10).map(|_| spawn_call(&pool)).collect();
+    settle().await;
     assert_eq!(memory.dials(), MAX_DIALS);
     memory.opens.add_permits(1_000);
     for call in burst {
@@ -263,7 +291,7 @@ async fn a_burst_opens_no_more_http1_connections_at_once_than_there_are_turns() 
 async fn a_request_takes_a_turn_on_a_full_connection_when_another_cannot_be_had() {
     let mut memory = Memory::new(Alpn::Http2);
     memory.streams = 1;
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     call(&pool).await;
     let _full = pool.lease().await.expect("the one stream");
     memory.refuses.store(true, Ordering::Relaxed);
@@ -275,7 +303,7 @@ async fn a_request_takes_a_turn_on_a_full_connection_when_another_cannot_be_had(
 #[tokio::test(start_paused = true)]
 async fn an_http1_connection_in_use_is_left_at_its_age() {
     let memory = Memory::new(Alpn::Http1);
-    let pool = Pool::new(memory.clone(), limits());
+    let pool = memory.pool(limits());
     let begun = Instant::now();
     while begun.elapsed() < limits().max_age + limits().idle_for {
         call(&pool).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use mesh_core::Peer;
@@ -17,6 +17,8 @@ use mesh_policy::name::{ServiceAddress, ServiceName};
 use serde::Serialize;
 
 const SET_HEADER: &str = "x-echo-set-header";
+/// What frames an answer is the server's: another value would make a broken answer.
+const FRAMING: [HeaderName; 3] = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
 /// The longest that a request may ask to wait; more is a mistake in a unit.
 const MAX_DELAY: Duration = Duration::from_secs(60 * 60);
 
@@ -202,7 +204,14 @@ fn read_header(pair: &str) -> Result<(HeaderName, HeaderValue), String> {
         let (name, value) = pair.split_once(':')?;
         Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
     };
-    header().ok_or_else(|| format!("X-Echo-Set-Header: {pair:?} is no header: write name:value"))
+    let (name, value): (HeaderName, HeaderValue) = header()
+        .ok_or_else(|| format!("X-Echo-Set-Header: {pair:?} is no header: write name:value"))?;
+    match FRAMING.contains(&name) {
+        true => Err(format!(
+            "X-Echo-Set-Header: {name} frames the answer and cannot be set"
+        )),
+        false => Ok((name, value)),
+    }
 }
 
 #[cfg(test)]
@@ -243,6 +252,8 @@ mod tests {
             ("/?status=x", "a:1", "200 to 599"),
             ("/", "a", "write name:value"),
             ("/", "a b:1", "write name:value"),
+            ("/", "Content-Length:1", "frames the answer"),
+            ("/", "transfer-encoding:chunked", "frames the answer"),
         ] {
             let refused = wish(uri, &[set]).unwrap_err();
             assert!(refused.contains(said), "{uri} {set}: {refused}");

@@ -1,6 +1,7 @@
 //! From the start to the end: join, listen, say so, drain.
 
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +43,13 @@ pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
 async fn in_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> Result<(), Failure> {
     let config = flags.over(Config::from_env()?)?;
     let services = config.services.clone();
+    let address = listener.local_addr().map_err(Failure::Plaintext)?;
+    let mut listening = Listening {
+        address,
+        said: false,
+    };
     let mesh = tokio::select! {
-        mesh = Mesh::join(config) => mesh?,
+        mesh = joined(config, &mut listening) => mesh?,
         () = stop.heard() => return Ok(()),
     };
     let app = app(Echo {
@@ -52,7 +58,6 @@ async fn in_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> Result
         fail_rate: flags.fail_rate,
         latency: flags.latency,
     });
-    let address = listener.local_addr().map_err(Failure::Plaintext)?;
     let serving = mesh.serve(listener, app);
     tokio::pin!(serving);
     let ended = async {
@@ -60,7 +65,8 @@ async fn in_mesh(flags: &Flags, listener: TcpListener, mut stop: Stop) -> Result
             () = ready(&mesh) => {
                 let admin = mesh.admin_address();
                 let admin = admin.map_or_else(|| "off".to_owned(), |admin| admin.to_string());
-                say(&format!("listening {address}\nadmin {admin}\n"));
+                listening.say();
+                say(&format!("admin {admin}\n"));
                 stop.heard().await;
             }
             () = stop.heard() => {}
@@ -112,6 +118,35 @@ fn app(echo: Echo) -> Router {
     Router::new()
         .fallback(echo::answer)
         .with_state(Arc::new(echo))
+}
+
+/// Joins the mesh. Where discovery is away, the address of the listener is printed all the same:
+/// connections wait there, and a reader of standard output may go on.
+async fn joined(config: Config, listening: &mut Listening) -> Result<Mesh, Failure> {
+    let join = Mesh::join(config);
+    tokio::pin!(join);
+    match timeout(UNTIL_READY, &mut join).await {
+        Ok(mesh) => Ok(mesh?),
+        Err(_) => {
+            tracing::warn!("not joined yet: discovery has not answered");
+            listening.say();
+            Ok(join.await?)
+        }
+    }
+}
+
+/// The line that says where the program listens, printed once.
+struct Listening {
+    address: SocketAddr,
+    said: bool,
+}
+
+impl Listening {
+    fn say(&mut self) {
+        if !std::mem::replace(&mut self.said, true) {
+            say(&format!("listening {}\n", self.address));
+        }
+    }
 }
 
 /// Waits until discovery tells callers of this process, but not for ever: who starts this
