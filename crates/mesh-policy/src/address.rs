@@ -27,9 +27,7 @@ pub enum Destination {
 ///
 /// [`InvalidAuthority`] when it is empty or its port is no port.
 pub fn resolve(authority: &str, own_namespace: &Label) -> Result<Destination, InvalidAuthority> {
-    let refuse = || InvalidAuthority {
-        authority: authority.chars().take(120).collect(),
-    };
+    let refuse = || InvalidAuthority::of(authority);
     let (host, port) = match authority.rsplit_once(':') {
         // Colons inside brackets belong to an IPv6 address.
         Some((host, port)) if !port.ends_with(']') => {
@@ -60,7 +58,7 @@ pub fn resolve(authority: &str, own_namespace: &Label) -> Result<Destination, In
 }
 
 /// Digits alone: Rust's own parser would take `+80`.
-fn parse_port(text: &str) -> Option<u16> {
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0)
 }
@@ -88,6 +86,16 @@ pub fn select_port(ports: &[u16], wanted: Option<u16>) -> Result<u16, UnknownPor
 #[error("{authority:?} names no host: write name.namespace, or name.namespace:port")]
 pub struct InvalidAuthority {
     authority: String,
+}
+
+impl InvalidAuthority {
+    /// Keeps the beginning of `authority`, which may be long.
+    #[must_use]
+    pub fn of(authority: &str) -> Self {
+        Self {
+            authority: authority.chars().take(120).collect(),
+        }
+    }
 }
 
 /// A service lacks the port that was meant.

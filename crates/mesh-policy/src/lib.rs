@@ -18,7 +18,7 @@
 //! | [`explain`] | all of these, asked about one request and written down |
 //! | [`classify`] | what counts as a success |
 //! | [`timeout`], [`retry`], [`backoff`], [`budget`], [`pushback`] | how long a request may take, whether it is tried again, when, and how often at most |
-//! | [`path`] | the one spelling of a path that rules and applications see |
+//! | [`path`], [`authority`] | the one spelling of a path and of a host that rules and applications see |
 //! | [`address`], [`duration`], [`deadline`], [`draw`] | reading authorities and times; time left; chance as an argument |
 //! | [`nearest`] | the name that a misspelt one was probably meant to be |
 //! | [`renewal`] | when a process renews its certificate |
@@ -26,6 +26,7 @@
 //! | [`report`] | what a process tells, as it travels |
 
 pub mod address;
+pub mod authority;
 pub mod authorize;
 pub mod backoff;
 pub mod balance;
