@@ -26,7 +26,8 @@ use crate::pushback::Pushback;
 ///
 /// Two endpoints may leave at the same moment; a fourth failure in a row is no accident,
 /// and a caller should hear of it. Of these, what a server refused costs nothing once
-/// (gRPC's A6 draws the same line), since a server may shed load by `REFUSED_STREAM`.
+/// (gRPC's A6 draws the same line), since a server may shed load by `REFUSED_STREAM`. What ended a
+/// connection by an error is sent again once, and never for nothing.
 pub const MOST_UNPROCESSED: u32 = 3;
 
 /// What a rule tries again.
@@ -93,12 +94,25 @@ pub enum Failure {
     Connect,
     /// The server reset the stream with `REFUSED_STREAM`.
     Refused,
-    /// The server's GOAWAY says that it did not look at the stream.
+    /// The server left, and its GOAWAY says that it did not look at the stream.
     GoAway,
+    /// The same for an error of the connection, which this very stream may be: whoever sends it
+    /// elsewhere for nothing lets one request end the connections of every endpoint.
+    GoAwayForError,
     /// The stream or its connection broke: the server may have processed it.
     Reset,
     /// This try ran out of its time: the server may be processing it.
     Timeout,
+}
+
+impl Failure {
+    /// How often a request is sent again that no server processed.
+    const fn most(self) -> u32 {
+        match self {
+            Self::GoAwayForError => 1,
+            _ => MOST_UNPROCESSED,
+        }
+    }
 }
 
 /// Whether a body can be sent once more.
@@ -243,7 +257,12 @@ impl RetryPolicy {
             Outcome::Answered { .. } => None,
         };
         match failure {
-            Some(failure @ (Failure::Connect | Failure::Refused | Failure::GoAway)) => {
+            Some(
+                failure @ (Failure::Connect
+                | Failure::Refused
+                | Failure::GoAway
+                | Failure::GoAwayForError),
+            ) => {
                 let (after, charge) = self.again(failure, facts.tries, draw);
                 let tries = Tries {
                     unprocessed: facts.tries.unprocessed + 1,
@@ -254,7 +273,7 @@ impl RetryPolicy {
                     charge,
                     tries,
                 };
-                if tries.unprocessed > MOST_UNPROCESSED {
+                if tries.unprocessed > failure.most() {
                     return Decision::Stop(Why::Limit);
                 }
                 facts.possible(retry)
@@ -275,6 +294,7 @@ impl RetryPolicy {
             Some(earlier) => self.backoff.wait(earlier, draw),
         };
         let charge = match failure {
+            Failure::GoAwayForError => Charge::Budget,
             Failure::Refused if tries.unprocessed > 0 => Charge::Budget,
             _ => Charge::Free,
         };

@@ -107,6 +107,27 @@ fn p09_it_is_sent_again_three_times_and_a_refused_one_is_free_once() {
 }
 
 #[test]
+fn p09_what_ended_its_connection_by_an_error_is_sent_again_once_and_charged() {
+    let of = |unprocessed| Facts {
+        tries: Tries {
+            retries: 0,
+            unprocessed,
+        },
+        ..facts(Outcome::Failed(Failure::GoAwayForError))
+    };
+    for policy in [RetryPolicy::default(), policy(&plan())] {
+        let Decision::Retry(retry) = decide(&policy, &of(0)) else {
+            panic!("it may be no fault of the request");
+        };
+        assert_eq!(
+            (retry.after, retry.charge),
+            (Duration::ZERO, Charge::Budget)
+        );
+        assert_eq!(decide(&policy, &of(1)), Decision::Stop(Why::Limit));
+    }
+}
+
+#[test]
 fn without_a_policy_nothing_that_a_server_saw_is_tried_again() {
     let none = RetryPolicy::default();
     for outcome in [
@@ -294,6 +315,7 @@ fn outcome() -> impl Strategy<Value = Outcome> {
         Failure::Connect,
         Failure::Refused,
         Failure::GoAway,
+        Failure::GoAwayForError,
         Failure::Reset,
         Failure::Timeout,
     ];
