@@ -10,12 +10,12 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::telemetry::errors::Word;
-use crate::{Body, layers, outbound, transport};
+use crate::{Body, header_list, layers, outbound, transport};
 
 /// Names the [`Cause`] of an answer that the mesh made itself.
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-error");
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: &str = "application/grpc";
 
@@ -59,6 +59,14 @@ pub enum Cause {
     Draining,
     /// The request cannot be forwarded as it is.
     InvalidRequest,
+    /// The request's head is larger than any process of the mesh takes.
+    RequestHeadTooLarge,
+    /// The same of the response's head.
+    ResponseHeadTooLarge,
+    /// The same of the trailers of either.
+    TrailersTooLarge,
+    /// The endpoint's response cannot be read.
+    InvalidResponse,
     /// The handler panicked.
     Panicked,
     /// An error of a type that the table does not know.
@@ -90,12 +98,14 @@ impl Cause {
         const DEADLINE_EXCEEDED: u16 = 4;
         const NOT_FOUND: u16 = 5;
         const PERMISSION_DENIED: u16 = 7;
+        const RESOURCE_EXHAUSTED: u16 = 8;
         const INTERNAL: u16 = 13;
         const UNAVAILABLE: u16 = 14;
         const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
         const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
         const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
         const LATE: StatusCode = StatusCode::GATEWAY_TIMEOUT;
+        const TOO_LARGE: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         match self {
             Self::UnknownService => ("unknown-service", BUSY, UNAVAILABLE),
             Self::UnknownPort => ("unknown-port", BUSY, UNAVAILABLE),
@@ -119,6 +129,10 @@ impl Cause {
             Self::Unprocessed => ("unprocessed", BUSY, UNAVAILABLE),
             Self::Draining => ("draining", BUSY, UNAVAILABLE),
             Self::InvalidRequest => ("invalid-request", StatusCode::BAD_REQUEST, INVALID_ARGUMENT),
+            Self::RequestHeadTooLarge => ("request-head-too-large", TOO_LARGE, RESOURCE_EXHAUSTED),
+            Self::ResponseHeadTooLarge => ("response-head-too-large", BROKEN, INTERNAL),
+            Self::TrailersTooLarge => ("trailers-too-large", TOO_LARGE, INTERNAL),
+            Self::InvalidResponse => ("invalid-response", GATEWAY, INTERNAL),
             Self::Panicked => ("panicked", BROKEN, INTERNAL),
             Self::Internal => ("internal", BROKEN, INTERNAL),
         }
@@ -140,6 +154,10 @@ impl Cause {
             | Self::BackendNotFound
             | Self::NoBackends
             | Self::InvalidRequest
+            | Self::RequestHeadTooLarge
+            | Self::ResponseHeadTooLarge
+            | Self::TrailersTooLarge
+            | Self::InvalidResponse
             | Self::Panicked
             | Self::Internal => Word::Unexpected,
             Self::Denied | Self::Unprocessed => return None,
@@ -170,15 +188,17 @@ type Lookup = fn(&(dyn Error + 'static)) -> Option<Cause>;
 
 /// Every error type that has an answer of its own.
 const KNOWN: &[Lookup] = &[
+    of::<header_list::TooLarge>,
     of::<layers::answer::Unprocessed>,
     of::<layers::authorize::Refused>,
     of::<layers::body_silence::BodySilent>,
-    of::<layers::canonical_path::BadTarget>,
+    of::<layers::canonical_target::BadTarget>,
     of::<layers::deadline::Late>,
     of::<layers::panic::Panicked>,
     of::<layers::balance::NoEndpoints>,
     of::<layers::endpoint::ConnectionBroke>,
     of::<layers::endpoint::RequestBroke>,
+    of::<layers::endpoint::InvalidResponse>,
     of::<layers::route::Unroutable>,
     of::<layers::split::NoBackend>,
     of::<layers::timeout::TimedOut>,
@@ -305,88 +325,4 @@ fn percent_encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fmt;
-
-    use http_body_util::BodyExt;
-
-    use super::*;
-    use crate::layers::deadline::Late;
-
-    #[derive(Debug)]
-    struct Wrapped(Late);
-
-    impl fmt::Display for Wrapped {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the call failed")
-        }
-    }
-
-    impl Error for Wrapped {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-
-    #[test]
-    fn a_cause_is_found_by_type_behind_other_errors() {
-        assert_eq!(Cause::of(&Wrapped(Late)), Cause::Late);
-        assert_eq!(Cause::of(&fmt::Error), Cause::Internal);
-    }
-
-    #[tokio::test]
-    async fn a_stranger_learns_the_status_and_nothing_else() {
-        let answer = respond(&Late, Protocol::Http, Audience::Stranger);
-        assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
-        assert!(answer.headers().is_empty());
-        let body = answer.into_body().collect().await.expect("in memory");
-        assert!(body.to_bytes().is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_application_learns_the_reason_and_the_text() {
-        let answer = respond(&Late, Protocol::Http, Audience::Application);
-        assert_eq!(answer.headers()["x-mesh-error"], "late");
-        let body = answer.into_body().collect().await.expect("in memory");
-        assert_eq!(body.to_bytes(), Late.to_string());
-    }
-
-    #[test]
-    fn a_grpc_caller_gets_its_code_on_a_200() {
-        let answer = respond(&Late, Protocol::Grpc, Audience::Peer);
-        assert_eq!(answer.status(), StatusCode::OK);
-        assert_eq!(answer.headers()["grpc-status"], "4");
-        assert_eq!(answer.headers()["content-type"], "application/grpc");
-        assert_eq!(answer.headers()["x-mesh-error"], "late");
-        assert_eq!(answer.headers()["grpc-message"], "late");
-    }
-
-    #[test]
-    fn a_stranger_who_calls_by_grpc_learns_the_code_and_nothing_else() {
-        let answer = respond(&Late, Protocol::Grpc, Audience::Stranger);
-        assert_eq!(answer.headers()["grpc-status"], "4");
-        let mut names: Vec<_> = answer.headers().keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["content-type", "grpc-status"]);
-    }
-
-    #[test]
-    fn grpc_is_known_by_the_whole_word() {
-        let of = |kind| {
-            let kind = HeaderValue::from_static(kind);
-            Protocol::of(&HeaderMap::from_iter([(CONTENT_TYPE, kind)]))
-        };
-        let parameter = "application/grpc;charset=utf-8";
-        for grpc in [GRPC, "application/grpc+proto", parameter] {
-            assert_eq!(of(grpc), Protocol::Grpc, "{grpc}");
-        }
-        for other in ["application/grpcfoo", "application/grpc-web", "text/plain"] {
-            assert_eq!(of(other), Protocol::Http, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_message_with_bytes_that_no_header_holds_is_escaped() {
-        assert_eq!(percent_encode("50% ä\n"), "50%25 %C3%A4%0A");
-    }
-}
+mod tests;

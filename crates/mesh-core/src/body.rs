@@ -22,17 +22,18 @@ use metrics::Counter;
 pub(crate) use boxed::BoxedBody;
 pub use read::UnreadableBody;
 
-use crate::BoxError;
 use crate::layers::body_silence::Audible;
 use crate::layers::endpoint::Delivery;
 use crate::layers::panic::Guarded;
 use crate::telemetry::{Observation, Observed};
 use crate::transport::upload::Upload;
+use crate::{BoxError, header_list};
 
 /// The body of requests and responses inside the mesh's stacks.
 ///
 /// It is an [`http_body::Body`] of [`Bytes`]; [`Body::new`] takes any other, and [`Body::bytes`],
 /// [`Body::text`] and [`Body::json`] read it whole. It is `Send` and `Sync`.
+/// Trailers beyond the limit of [`header_list`] break it off, or end its gRPC call with status 13.
 ///
 /// ```
 /// let hello = mesh_core::Body::from("hello");
@@ -146,12 +147,12 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.0 {
-            Inner::Empty => Poll::Ready(None),
+        let polled = match &mut self.0 {
+            Inner::Empty => return Poll::Ready(None),
             Inner::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.0 = Inner::Empty;
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Inner::Received(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Inner::Uploaded(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
@@ -159,7 +160,8 @@ impl HttpBody for Body {
             Inner::Delivered(body) => Pin::new(body).poll_frame(cx),
             Inner::Boxed(body) => Pin::new(body).poll_frame(cx),
             Inner::Guarded(body) => Pin::new(body).poll_frame(cx),
-        }
+        };
+        header_list::limit_trailers(polled)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,8 +8,9 @@
 //!  ruling    the policy of this moment, loaded once and kept by the request
 //!  observe   counts the request, and what became of it
 //!  answer    errors and panics of all below become responses
+//!  size      heads of 64 KiB at most, in either direction
 //!  deadline  work that is late already is refused
-//!  path      one spelling for rules and for the application, or 400
+//!  target    one path and one host for rules and for the application, or 400
 //!  route     (nothing yet)
 //!  authorize before the application sees a byte of the body
 //!  filters   (nothing yet)
@@ -26,6 +27,7 @@ mod case;
 mod listener;
 mod policy;
 mod ruling;
+mod unread;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -37,8 +39,9 @@ use tower_service::Service;
 use crate::layers::answer::{AnswerLayer, StreamRefused};
 use crate::layers::authorize::AuthorizeLayer;
 use crate::layers::body_silence::BodySilenceLayer;
-use crate::layers::canonical_path::CanonicalPathLayer;
+use crate::layers::canonical_target::CanonicalTargetLayer;
 use crate::layers::deadline::DeadlineLayer;
+use crate::layers::header_limit::HeaderLimitLayer;
 use crate::layers::inbound_context::InboundContextLayer;
 use crate::layers::inbound_observe::InboundObserveLayer;
 use crate::layers::panic::CatchPanicLayer;
@@ -82,9 +85,10 @@ where
         .layer(ruling)
         .layer(InboundObserveLayer::by_ruling())
         .layer(AnswerLayer)
+        .layer(HeaderLimitLayer)
         .layer(CatchPanicLayer::new(docket.metrics().panics.clone()))
         .layer(DeadlineLayer)
-        .layer(CanonicalPathLayer)
+        .layer(CanonicalTargetLayer::inbound())
         .layer(route)
         .layer(AuthorizeLayer::by_ruling())
         .layer(filters)

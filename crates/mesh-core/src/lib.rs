@@ -19,6 +19,7 @@
 //! | [`context`] | deadline, trace and criticality, carried from the request being served to the calls it makes |
 //! | [`peer`] | who is at the other end |
 //! | [`answer`] | the one table from an error to what the caller is told |
+//! | [`header_list`] | how large the headers of one message may be |
 //! | [`telemetry`] | the recorder and the handles of every series |
 //! | [`admin`] | `/metrics`, `/ready`, `/live` and `/plan` |
 
@@ -28,6 +29,7 @@ mod body;
 pub mod config;
 pub mod context;
 mod discovery;
+pub mod header_list;
 pub mod inbound;
 pub mod layers;
 pub mod mesh;

@@ -3,7 +3,7 @@
 //! ```text
 //!  request
 //!    │ context    what is inherited from the request being served
-//!    │ path       one spelling for rules and for the server, or 400
+//!    │ target     one path and one host for rules and for the server, or 400
 //!    │ route      authority → plan → rule; the plan is loaded here, once
 //!    │ filter     headers that the rule changes; callers that it sends elsewhere
 //!    │ observe    counts what was asked of the route, and what came of it
@@ -37,7 +37,7 @@ pub(crate) use outgoing::Outgoing;
 pub use trace::{Decided, DecidedRule, Trace};
 
 use crate::layers::balance::{Balance, BalanceLayer};
-use crate::layers::canonical_path::{CanonicalPath, CanonicalPathLayer};
+use crate::layers::canonical_target::{CanonicalTarget, CanonicalTargetLayer};
 use crate::layers::context::{ContextLayer, Inherit};
 use crate::layers::endpoint::Endpoint;
 use crate::layers::filter::{Filter, FilterLayer};
@@ -50,13 +50,15 @@ use crate::plans::Plans;
 
 /// The whole stack as a type: no box between its steps.
 pub(crate) type Outbound = Inherit<
-    CanonicalPath<Route<Filter<OutboundObserve<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>>,
+    CanonicalTarget<
+        Route<Filter<OutboundObserve<Timeout<Retry<Split<Filter<Balance<Endpoint>>>>>>>>,
+    >,
 >;
 
 /// Puts the stack together; `replay_limit` bytes of a body are kept for another try.
 pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>, replay_limit: usize) -> Outbound {
     let context = ContextLayer;
-    let path = CanonicalPathLayer;
+    let target = CanonicalTargetLayer::outbound();
     let route = RouteLayer::new(plans);
     let of_rule = FilterLayer::of_rule();
     let observe = OutboundObserveLayer::new(Arc::clone(&series));
@@ -66,7 +68,7 @@ pub(crate) fn stack(plans: Arc<Plans>, series: Arc<Series>, replay_limit: usize)
     let of_backend = FilterLayer::of_backend();
     let balance = BalanceLayer;
     (
-        (context, path, route, of_rule),
+        (context, target, route, of_rule),
         (observe, deadline, retry),
         (split, of_backend, balance),
     )

@@ -105,16 +105,6 @@ pub enum Failure {
     Timeout,
 }
 
-impl Failure {
-    /// How often a request is sent again that no server processed.
-    const fn most(self) -> u32 {
-        match self {
-            Self::GoAwayForError => 1,
-            _ => MOST_UNPROCESSED,
-        }
-    }
-}
-
 /// Whether a body can be sent once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
@@ -273,7 +263,8 @@ impl RetryPolicy {
                     charge,
                     tries,
                 };
-                if tries.unprocessed > failure.most() {
+                let once = failure == Failure::GoAwayForError;
+                if tries.unprocessed > if once { 1 } else { MOST_UNPROCESSED } {
                     return Decision::Stop(Why::Limit);
                 }
                 facts.possible(retry)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -38,6 +38,8 @@ pub struct InboundState {
     pub policy: Arc<ArcSwap<Policy>>,
     /// What becomes of plaintext.
     pub mode: Inbound,
+    /// What a client of HTTP/1.0 means that names no host: the first name that is served.
+    pub authority: Option<HeaderValue>,
     /// How long and how much a client may keep the server waiting.
     pub limits: Limits,
     /// Where the series are registered.
@@ -135,7 +137,12 @@ impl<A> Served<A> {
             credentials: state.credentials,
             mode: state.mode,
             handshakes: Semaphore::new(state.limits.handshakes.min(Semaphore::MAX_PERMITS)),
-            docket: Arc::new(Docket::new(state.policy, state.limits, metrics)),
+            docket: Arc::new(Docket::new(
+                state.policy,
+                state.limits,
+                metrics,
+                state.authority,
+            )),
             cases: Cases::default(),
         }
     }
@@ -202,6 +209,9 @@ where
         }
     };
     if let Err(error) = ended {
+        if let Some(cause) = super::unread::cause(&error) {
+            served.docket.metrics().errors.count(cause);
+        }
         let source = std::error::Error::source(&error);
         tracing::debug!(%address, %error, source, "a connection broke");
     }

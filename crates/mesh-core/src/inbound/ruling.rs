@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Request;
+use http::{HeaderValue, Request};
 use mesh_policy::name::ObjectRef;
 use mesh_policy::report::traffic::{Direction, FlowKey};
 use metrics::{Counter, Label};
@@ -36,6 +36,7 @@ pub(crate) struct Ruling {
     policy: Arc<Policy>,
     verdict: Result<ObjectRef, Refused>,
     metrics: Arc<Series>,
+    authority: Option<HeaderValue>,
 }
 
 /// The series of one client and verdict.
@@ -59,6 +60,11 @@ impl Ruling {
     /// The series of this client and verdict.
     pub(crate) fn metrics(&self) -> &Arc<RequestMetrics> {
         &self.metrics.requests
+    }
+
+    /// What a client means that names no host.
+    pub(crate) const fn authority(&self) -> Option<&HeaderValue> {
+        self.authority.as_ref()
     }
 
     /// Whether it is what `policy` says, and not an earlier one.
@@ -125,6 +131,7 @@ pub(super) struct Docket {
     policy: Arc<ArcSwap<Policy>>,
     limits: Limits,
     metrics: ListenerMetrics,
+    authority: Option<HeaderValue>,
     series: Mutex<Shelf<Series>>,
     connections: Mutex<Shelf<TransportMetrics>>,
 }
@@ -134,11 +141,13 @@ impl Docket {
         policy: Arc<ArcSwap<Policy>>,
         limits: Limits,
         metrics: ListenerMetrics,
+        authority: Option<HeaderValue>,
     ) -> Self {
         Self {
             policy,
             limits,
             metrics,
+            authority,
             series: Mutex::default(),
             connections: Mutex::default(),
         }
@@ -168,6 +177,7 @@ impl Docket {
             policy,
             verdict,
             metrics,
+            authority: self.authority.clone(),
         }
     }
 
@@ -361,7 +371,7 @@ mod tests {
         let address = "127.0.0.1:8080".parse().expect("an address");
         let metrics = ListenerMetrics::new(&recorder, &workload, address);
         let policy = Arc::new(ArcSwap::new(Arc::new(Policy::Awaited)));
-        let docket = Docket::new(policy, Limits::default(), metrics);
+        let docket = Docket::new(policy, Limits::default(), metrics, None);
         let connect = |client: usize| {
             let peer = Peer::for_tests(&format!("spiffe://mesh.local/ns/shop/sa/c{client}"));
             let ruling = docket.rule(docket.policy.load_full(), &peer);

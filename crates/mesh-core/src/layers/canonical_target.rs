@@ -1,14 +1,17 @@
-//! Gives every request the one spelling of its path before anything decides by it.
+//! Gives every request one path and one host, each in its one spelling, before anything decides by it.
 //!
-//! Routes, authorization and the application must see the same path, or a second
+//! Routes, authorization and the application must see the same target, or a second
 //! spelling passes the one and reaches the other. What could be read in two ways is
 //! answered 400, on the way out as on the way in.
+
+mod host;
 
 use std::borrow::Cow;
 use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
+use mesh_policy::address::InvalidAuthority;
 use mesh_policy::path::{InvalidPath, canonical};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -17,25 +20,56 @@ use super::gated::Gated;
 use crate::answer::{Cause, Caused};
 use crate::{Body, BoxError};
 
-/// Rewrites paths into their one spelling, by [`canonical`]; queries stay as they are.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CanonicalPathLayer;
+/// Rewrites paths and hosts into their one spelling, by [`canonical`] and
+/// [`mesh_policy::authority::canonical`]; queries stay as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct CanonicalTargetLayer {
+    side: Side,
+}
 
-impl<S> Layer<S> for CanonicalPathLayer {
-    type Service = CanonicalPath<S>;
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// The wire, whose rules hold: RFC 9112 (3.2) and RFC 9113 (8.3.1).
+    Inbound,
+    /// The application, which gives it any form.
+    Outbound,
+}
 
-    fn layer(&self, inner: S) -> Self::Service {
-        CanonicalPath { inner }
+impl CanonicalTargetLayer {
+    /// For requests that came over the wire: each names exactly one host. One of HTTP/1.0 that
+    /// names none means the first service of its listener.
+    #[must_use]
+    pub const fn inbound() -> Self {
+        let side = Side::Inbound;
+        Self { side }
+    }
+
+    /// For requests of the application: a `Host` beside the host of the URI does not count.
+    #[must_use]
+    pub const fn outbound() -> Self {
+        let side = Side::Outbound;
+        Self { side }
     }
 }
 
-/// The service [`CanonicalPathLayer`] makes.
-#[derive(Clone, Debug)]
-pub struct CanonicalPath<S> {
-    inner: S,
+impl<S> Layer<S> for CanonicalTargetLayer {
+    type Service = CanonicalTarget<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let side = self.side;
+        CanonicalTarget { inner, side }
+    }
 }
 
-impl<S> Service<Request<Body>> for CanonicalPath<S>
+/// The service [`CanonicalTargetLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct CanonicalTarget<S> {
+    inner: S,
+    side: Side,
+}
+
+impl<S> Service<Request<Body>> for CanonicalTarget<S>
 where
     S: Service<Request<Body>, Error = BoxError>,
 {
@@ -49,17 +83,18 @@ where
 
     #[inline]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        match rewrite(&mut request) {
+        match rewrite(&mut request, self.side) {
             Ok(()) => Gated::passed(self.inner.call(request)),
             Err(refused) => Gated::refused(refused),
         }
     }
 }
 
-fn rewrite(request: &mut Request<Body>) -> Result<(), BadTarget> {
+fn rewrite(request: &mut Request<Body>, side: Side) -> Result<(), BadTarget> {
     if request.method() == Method::CONNECT {
         return Err(BadTarget::Connect);
     }
+    host::settle(request, side)?;
     let Cow::Owned(path) = canonical(request.uri().path())? else {
         return Ok(());
     };
@@ -75,12 +110,21 @@ fn rewrite(request: &mut Request<Body>) -> Result<(), BadTarget> {
 }
 
 /// A request whose target could be read in two ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadTarget {
     /// Its path.
     #[error(transparent)]
     Path(#[from] InvalidPath),
+    /// Its host.
+    #[error(transparent)]
+    Host(#[from] InvalidAuthority),
+    /// It names none.
+    #[error("the request names no host: send exactly one Host header")]
+    NoHost,
+    /// It names several.
+    #[error("the request has several Host headers: send exactly one")]
+    ManyHosts,
     /// It asks for a tunnel.
     #[error("CONNECT does not pass the mesh's HTTP: send the request itself")]
     Connect,
@@ -111,7 +155,8 @@ mod tests {
         });
         let request = Request::builder().method(method).uri(uri);
         let request = request.body(Body::empty()).expect("a request");
-        match CanonicalPathLayer.layer(inner).oneshot(request).await {
+        let layer = CanonicalTargetLayer::outbound();
+        match layer.layer(inner).oneshot(request).await {
             Ok(response) => Ok(response.into_body()),
             Err(error) => Err(*error.downcast().expect("the layer's own")),
         }
@@ -161,7 +206,8 @@ mod tests {
             let app = app.map_err(|never: Infallible| -> BoxError { match never {} });
             let request = Request::builder().uri(uri).body(Body::empty());
             let request = request.expect("a request");
-            let Ok(response) = CanonicalPathLayer.layer(app).oneshot(request).await else {
+            let layer = CanonicalTargetLayer::outbound();
+            let Ok(response) = layer.layer(app).oneshot(request).await else {
                 assert!(!ruled, "{path}");
                 continue;
             };

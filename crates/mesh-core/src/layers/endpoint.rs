@@ -30,7 +30,7 @@ use crate::plans::Endpoint as Place;
 use crate::telemetry::Observation;
 use crate::telemetry::errors::ended_by;
 use crate::transport::pool::Held;
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, header_list};
 
 /// How often a request goes to another connection of its endpoint because the one it
 /// was handed to closed before a byte of it was sent.
@@ -95,6 +95,12 @@ async fn send(mut outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
     match exchanged.await {
         Ok((response, held)) => {
             call.carried();
+            if let Err(error) = header_list::check_response(&response) {
+                // What holds its stream goes with it, unread.
+                let error = error.into();
+                watch.failed(&error);
+                return Err(error);
+            }
             if let Some(pace) = &mut pace {
                 pace.answered();
             }
@@ -143,6 +149,9 @@ async fn exchange(
                 if is_ours(&source) {
                     return Err(RequestBroke { source }.into());
                 }
+                if is_unreadable(&source) {
+                    return Err(InvalidResponse { address, source }.into());
+                }
                 let broke = ConnectionBroke { address, source };
                 return Err(match back {
                     Some(back) => Unsent::new(back, broke).into(),
@@ -169,6 +178,18 @@ fn is_ours(error: &hyper::Error) -> bool {
 fn is_failure(status: u16, grpc: Option<u16>) -> bool {
     let refused = status == TOO_MANY_REQUESTS || grpc == Some(RESOURCE_EXHAUSTED);
     refused || classify(status, grpc) == Classification::Failure
+}
+
+/// Whether it was our own parser that gave a response up: what it is of the stream alone in HTTP/2.
+fn is_unreadable(error: &hyper::Error) -> bool {
+    let mut link: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = link {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_reset() && error.is_library();
+        }
+        link = error.source();
+    }
+    error.is_parse()
 }
 
 /// Tells the balancer how an endpoint did. An attempt that is given up counts as one that took
@@ -253,6 +274,24 @@ pub struct ConnectionBroke {
 impl Caused for ConnectionBroke {
     fn cause(&self) -> Cause {
         Cause::ConnectFailed
+    }
+}
+
+/// An endpoint answered, and the answer cannot be read; in HTTP/2 its connection goes on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the response of {address} cannot be read: it breaks the rules of HTTP, or its head takes more than {} bytes",
+    header_list::PARSED_BYTES
+)]
+pub struct InvalidResponse {
+    address: std::net::SocketAddr,
+    #[source]
+    source: hyper::Error,
+}
+
+impl Caused for InvalidResponse {
+    fn cause(&self) -> Cause {
+        Cause::InvalidResponse
     }
 }
 

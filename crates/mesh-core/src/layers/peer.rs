@@ -35,6 +35,11 @@ fn names_client(name: &str) -> bool {
         && (name == CLIENT_ID || name == LINKERD_CLIENT_ID || name == FORWARDED_CLIENT_CERT)
 }
 
+/// Whether this header tells the application who calls: the wire's own are removed before.
+pub(crate) fn is_announced(name: &HeaderName) -> bool {
+    *name == CLIENT_ID || *name == LINKERD_CLIENT_ID
+}
+
 /// Removes every header that only a mesh may set, and takes their names out of `Connection`.
 pub(crate) fn strip(headers: &mut HeaderMap) {
     remove_all(headers, is_reserved);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use mesh_policy::name::ServiceAddress;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -96,6 +96,7 @@ impl Mesh {
             credentials: std::sync::Arc::clone(&joined.proof.server),
             policy: joined.served.policy(names),
             mode: self.inner.config.inbound,
+            authority: names.first().and_then(authority),
             limits: self.inner.config.limits.clone(),
             recorder: self.inner.recorder.clone(),
             workload: (*joined.workload).clone(),
@@ -133,6 +134,11 @@ impl Mesh {
             }
         }
     }
+}
+
+/// A name as clients write it.
+fn authority(name: &ServiceAddress) -> Option<HeaderValue> {
+    HeaderValue::try_from(name.to_string()).ok()
 }
 
 /// Ends at the first SIGTERM or Ctrl-C; where neither can be heard, never.

@@ -12,17 +12,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use mesh_policy::duration;
 use mesh_tls::config::Alpn;
 
-use crate::Body;
 use crate::answer::{Cause, Caused};
 use crate::layers::inbound_context::{GRPC_TIMEOUT, TIMEOUT};
 use crate::plans::Endpoint;
+use crate::{Body, BoxError, header_list};
 
 /// Gives a request its final form; its server learns for how long we wait.
+///
+/// # Errors
+///
+/// [`Shapeless`], and [`header_list::TooLarge`] for a head that its server would not take.
 pub(crate) fn shape(
     request: &mut Request<Body>,
     wait: Option<Duration>,
     endpoint: &Endpoint,
-) -> Result<(), Shapeless> {
+) -> Result<(), BoxError> {
     let secured = endpoint.facts().identity.is_some();
     if let Some(wait) = wait {
         limit(request.headers_mut(), wait);
@@ -31,7 +35,7 @@ pub(crate) fn shape(
         Alpn::Http1 => origin_form(request)?,
         Alpn::Http2 => absolute_form(request, if secured { Scheme::HTTPS } else { Scheme::HTTP })?,
     }
-    Ok(())
+    Ok(header_list::check_sent(request)?)
 }
 
 /// HTTP/2: everything in the URI.

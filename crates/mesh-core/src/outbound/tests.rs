@@ -1,5 +1,6 @@
 mod balancing;
 mod filters;
+mod heads;
 mod retries;
 mod series;
 mod timeouts;

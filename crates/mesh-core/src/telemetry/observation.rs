@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::errors::ended_by;
 use super::requests::{Outcome, RequestMetrics};
 use crate::BoxError;
-use crate::answer::{Cause, Protocol};
+use crate::answer::{Cause, Protocol, REASON_HEADER};
+
+/// What the mesh itself makes of a response after its head.
+const TOO_LARGE: Cause = Cause::TrailersTooLarge;
 
 /// What a body gives when it is asked for a frame.
 type Polled<D, E> = Option<Result<Frame<D>, E>>;
@@ -142,21 +145,31 @@ impl Observation {
                     observation.first_data.get_or_insert_with(Instant::now);
                 }
             },
-            Some(Err(error)) => observation.breaks(why(error)),
+            Some(Err(error)) => observation.breaks(error),
             None => *place = None,
         }
     }
 
     fn see_trailers(&mut self, headers: &HeaderMap) {
+        if headers
+            .get(REASON_HEADER)
+            .is_some_and(|reason| reason == TOO_LARGE.reason())
+        {
+            self.metrics.count_error(TOO_LARGE);
+        }
         let status = self.grpc_status(headers);
         if let Some(outcome) = &mut self.outcome {
             outcome.grpc_status = status.or(outcome.grpc_status);
         }
     }
 
-    fn breaks(&mut self, error: &'static str) {
+    fn breaks(&mut self, error: &dyn Any) {
+        let known = error.downcast_ref::<BoxError>();
+        if known.is_some_and(|error| Cause::of(&**error) == TOO_LARGE) {
+            self.metrics.count_error(TOO_LARGE);
+        }
         if let Some(outcome) = &mut self.outcome {
-            outcome.error = error;
+            outcome.error = known.map_or("unclassified", |error| ended_by(&**error));
         }
     }
 }
@@ -204,12 +217,6 @@ impl<B> Observed<B> {
             observation: None,
         }
     }
-}
-
-/// Linkerd's word for what broke a body off.
-fn why(error: &dyn Any) -> &'static str {
-    let known = error.downcast_ref::<BoxError>();
-    known.map_or("unclassified", |error| ended_by(&**error))
 }
 
 impl<B> Body for Observed<B>

@@ -28,6 +28,7 @@ use tokio::net::TcpStream;
 
 use super::pool::Occupancy;
 use crate::answer::{Cause, Caused};
+use crate::header_list::{PARSED_BYTES, PARSED_FIELDS};
 use crate::telemetry::errors::Errors;
 use crate::telemetry::tcp::{Counted, TransportMetrics};
 use crate::{Body, BoxError};
@@ -237,7 +238,11 @@ where
     let io = TokioIo::new(io);
     match version {
         Alpn::Http1 => {
-            let (sender, connection) = http1::handshake(io).await?;
+            let (sender, connection) = http1::Builder::new()
+                .max_headers(PARSED_FIELDS)
+                .max_header_size(PARSED_BYTES as usize)
+                .handshake(io)
+                .await?;
             let driver = async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "an HTTP/1.1 connection broke");
@@ -256,6 +261,7 @@ where
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT)
+                .max_header_list_size(PARSED_BYTES)
                 .handshake(io)
                 .await?;
             let occupancy = Arc::new(Occupancy::new(connection.current_max_send_streams()));

@@ -45,8 +45,6 @@ pub struct Limits {
     /// Requests at once on one HTTP/2 connection, 200 by default. Too low makes the client open
     /// more connections or wait; too high lets one connection take all workers.
     pub streams: u32,
-    /// Bytes of a request's header list, 16 KiB by default; larger ones are answered 431.
-    pub header_list_bytes: u32,
 }
 
 impl Default for Limits {
@@ -62,7 +60,6 @@ impl Default for Limits {
             revoked: Duration::from_secs(5),
             drain: Duration::from_secs(120),
             streams: 200,
-            header_list_bytes: 16 * 1024,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::activity::{Activity, Http, InFlight, Watched};
 use super::connections::Ticket;
 use super::limits::Limits;
 use super::upload::Upload;
+use crate::header_list::{PARSED_BYTES, PARSED_FIELDS};
 use crate::{Body, BoxError};
 
 /// Streams reset by the client before we took them, beyond which the connection ends (CVE-2023-44487).
@@ -62,8 +63,9 @@ where
     activity.serves();
     match http {
         Http::One => {
-            let builder = http1_builder(&limits);
-            let connection = builder.serve_connection(io, service).with_upgrades();
+            let connection = http1_builder()
+                .serve_connection(io, service)
+                .with_upgrades();
             let ended = drive(connection, &activity, |connection| {
                 connection.graceful_shutdown();
             })
@@ -82,12 +84,13 @@ where
     }
 }
 
-fn http1_builder(limits: &Limits) -> http1::Builder {
+fn http1_builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         // Slow heads are found by `Connections`: hyper's timer would also end idle connections.
         .header_read_timeout(None)
-        .max_header_size(usize::try_from(limits.header_list_bytes).unwrap_or(usize::MAX));
+        .max_headers(PARSED_FIELDS)
+        .max_header_size(PARSED_BYTES as usize);
     builder
 }
 
@@ -98,7 +101,7 @@ fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_ANSWER)
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_list_bytes)
+        .max_header_list_size(PARSED_BYTES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS);
     builder

@@ -83,8 +83,8 @@ async fn connections_errors_and_calls_to_discovery_are_counted_in_linkerds_words
 
     api.kill();
     mesh.until("a connection that cannot be made is counted", async || {
-        // The first may still go out on the connection that was cut.
-        assert!(get(&client, "http://api.shop/").await.0 >= 500);
+        // The first may still be answered: the runtime ends the killed task in its own time.
+        get(&client, "http://api.shop/").await;
         count(&web, "outbound_tcp_errors_total", &[r#"error="i/o""#]) >= 1.0
     })
     .await;

@@ -10,6 +10,7 @@ mod explain;
 mod families;
 mod forge;
 mod frames;
+mod heads;
 mod hops;
 mod http;
 mod identity;

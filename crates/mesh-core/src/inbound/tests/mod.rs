@@ -1,5 +1,7 @@
 //! The whole stack of a listener over pipes in memory: real bytes, a clock that jumps.
 
+mod heads;
+mod hosts;
 mod paths;
 mod plaintext;
 mod series;
@@ -179,6 +181,7 @@ fn state(credentials: Arc<ServerConfig>, mode: Inbound) -> InboundState {
         credentials: Arc::new(ArcSwap::new(credentials)),
         policy: Arc::new(ArcSwap::new(Arc::new(Policy::Awaited))),
         mode,
+        authority: Some(http::HeaderValue::from_static("api.shop")),
         limits: crate::transport::Limits::default(),
         recorder: Recorder::new(Metrics::Own).expect("an own recorder is always there"),
         workload: Workload {

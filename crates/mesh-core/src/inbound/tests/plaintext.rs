@@ -250,18 +250,6 @@ async fn what_a_server_receives_is_counted_with_linkerds_labels() {
     }
 }
 
-#[tokio::test]
-async fn a_head_beyond_16_kib_is_refused() {
-    let house = House::serve(echo());
-    house.govern(vec![ClientPlan::Anyone]);
-    let mut client = house.http1().await;
-    let request = get("/").header("x-long", "a".repeat(17 * 1024));
-    let request = request.body(Body::empty()).expect("a request");
-    let response = client.send_request(request).await.expect("an answer");
-    assert_eq!(response.status(), 431);
-    assert_eq!(house.calls(), 0);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_drain_lets_requests_finish_and_takes_no_more() {
     let mut house = House::serve(tower::service_fn(|_: Request<Body>| async {

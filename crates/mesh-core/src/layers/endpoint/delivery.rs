@@ -17,7 +17,7 @@ use crate::layers::timeout::TimedOut;
 use crate::plans::InFlight;
 use crate::telemetry::Observation;
 use crate::transport::pool::Held;
-use crate::{Body, BoxError};
+use crate::{Body, BoxError, header_list};
 
 /// What a response keeps until its end.
 pub(super) struct Kept {
@@ -151,7 +151,8 @@ impl Delivery {
             }
             pace.received();
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+        let frame = frame.map(|frame| frame.map_err(Into::into));
+        header_list::limit_trailers(Poll::Ready(frame))
     }
 }
 

@@ -9,7 +9,7 @@ use mesh_policy::deadline;
 use mesh_policy::draw::Draw;
 use mesh_policy::pushback::Pushback;
 use mesh_policy::retry::{
-    CallKind, Decision, Facts, Failure, Outcome, Replay, Retry as Again, RetryPolicy,
+    CallKind, Decision, Facts, Failure, Outcome, Replay, Retry as Again, RetryPolicy, Why,
 };
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ use super::Ended;
 use super::replay::Kept;
 use crate::answer::{Cause, Protocol};
 use crate::context::Context;
-use crate::layers::endpoint::ConnectionBroke;
+use crate::header_list::TooLarge;
+use crate::layers::endpoint::{ConnectionBroke, InvalidResponse};
 use crate::layers::inbound_context::ATTEMPT;
 use crate::layers::timeout::TimedOut;
 use crate::outbound::{Call, Outgoing};
@@ -73,6 +74,10 @@ impl Tries {
 
     /// What to do about a try that ended so.
     pub(super) fn decide(&self, ended: &Ended, unsent: bool) -> Decision {
+        if ended.as_ref().is_err_and(|error| error.is::<TooLarge>()) {
+            // No endpoint takes it, whatever the rule lists.
+            return Decision::Stop(Why::NotListed);
+        }
         let mut facts = self.facts(self.outcome(ended, unsent));
         // Whether there is anything to retry is seen without clocks and headers: mostly not.
         let hoped = self.ask(&facts);
@@ -156,8 +161,12 @@ impl Tries {
             return Outcome::Failed(match Refusal::of(broke) {
                 Some(Refusal::Stream) => Failure::Refused,
                 Some(Refusal::GoAway) => Failure::GoAway,
+                Some(Refusal::GoAwayForError) => Failure::GoAwayForError,
                 None => Failure::Reset,
             });
+        }
+        if error.is::<InvalidResponse>() {
+            return Outcome::Failed(Failure::Reset);
         }
         let cause = Cause::of(error.as_ref());
         Outcome::Answered {
@@ -247,6 +256,8 @@ enum Refusal {
     Stream,
     /// A GOAWAY whose last stream is before this one.
     GoAway,
+    /// The same, for an error.
+    GoAwayForError,
 }
 
 impl Refusal {
@@ -256,11 +267,13 @@ impl Refusal {
         while let Some(error) = link {
             if let Some(error) = error.downcast_ref::<h2::Error>() {
                 let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let leaves = error.reason() == Some(h2::Reason::NO_ERROR);
                 return match error {
                     error if !error.is_remote() => None,
                     error if error.is_reset() && refused => Some(Self::Stream),
                     // Only streams beyond the last one end by the peer's GOAWAY.
-                    error if error.is_go_away() => Some(Self::GoAway),
+                    error if error.is_go_away() && leaves => Some(Self::GoAway),
+                    error if error.is_go_away() => Some(Self::GoAwayForError),
                     _ => None,
                 };
             }
