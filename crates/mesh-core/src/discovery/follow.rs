@@ -31,6 +31,8 @@ pub(super) struct Follower {
     /// Sets whose delta did not fit.
     misfits: BTreeSet<ServicePort>,
     progress: Progress,
+    /// Up to where what was told is in force.
+    applied: Option<Cursor>,
 }
 
 /// A service that was told.
@@ -78,30 +80,45 @@ impl Follower {
             sets: BTreeMap::new(),
             misfits: BTreeSet::new(),
             progress: Progress::default(),
+            applied: None,
         }
     }
 
-    /// Where a new watch may resume. Nowhere while a question is open: discovery would
-    /// take a cursor to mean that its answer is known.
+    /// Where a new watch may resume. Discovery tells it every plan again, and every endpoint set
+    /// as the difference from that cursor: a set that was on its way does not fit, and is asked
+    /// for whole. So a large set that breaks off does not bring the others with it.
     pub(super) fn resume(&self) -> Option<Cursor> {
-        let pending = self
-            .services
-            .values()
-            .any(|service| service.pending.is_some());
-        let open = pending
-            || !self.misfits.is_empty()
-            || self.plans.is_waiting()
-            || self.served.is_waiting();
-        if open {
-            None
-        } else {
-            self.progress.whole.clone()
-        }
+        self.progress.whole.clone()
     }
 
-    /// Up to where everything is applied.
+    /// What was told may be half applied: the next watch begins anew. All of it stays in force.
+    pub(super) fn distrust(&mut self) {
+        self.progress = Progress::default();
+        self.forget();
+    }
+
+    /// Up to where everything that was told is in force: a plan that waits for endpoints and a
+    /// set that did not fit hold it back.
     pub(super) fn applied(&self) -> Option<&Cursor> {
-        self.progress.begun.as_ref()
+        self.applied.as_ref()
+    }
+
+    /// Whether something was told that is not in force.
+    fn is_behind(&self) -> bool {
+        let pending = |service: &Followed| service.pending.is_some();
+        !self.misfits.is_empty() || self.services.values().any(pending)
+    }
+
+    /// Notes that everything up to `cursor` is in force. A watch that begins anew tells again
+    /// what is: nothing goes back for that, unless the store is another one.
+    fn note_applied(&mut self, cursor: &Cursor) {
+        let older = self
+            .applied
+            .as_ref()
+            .is_some_and(|now| now.store == cursor.store && now.revision > cursor.revision);
+        if !older && !self.is_behind() {
+            self.applied = Some(cursor.clone());
+        }
     }
 
     /// What had to be closed.
@@ -141,6 +158,7 @@ impl Follower {
                 if reset {
                     self.forget();
                 }
+                self.enter(cursor.store);
                 return;
             }
             Change::Service { service, plan } => self.told(&service, plan),
@@ -152,7 +170,15 @@ impl Follower {
             }
             Change::Unknown => tracing::debug!("discovery says something newer: passed over"),
         }
+        self.note_applied(&cursor);
         self.progress.advance(cursor);
+    }
+
+    /// A watch of `store` has begun. Of one that was not known nothing is in force yet.
+    fn enter(&mut self, store: String) {
+        if self.applied.as_ref().is_none_or(|now| now.store != store) {
+            self.applied = Some(Cursor { store, revision: 0 });
+        }
     }
 
     /// Nothing that was told counts as told any more; all of it stays in force.

@@ -21,7 +21,8 @@ pub(crate) type CurrentPolicy = Arc<ArcSwap<Policy>>;
 #[derive(Debug)]
 pub(crate) struct Served {
     policies: BTreeMap<ServiceAddress, Told>,
-    /// Policies of listeners that serve several names: all of them must let a client in.
+    /// Policies of listeners that serve several names: all of them must let a client in. A joint
+    /// policy is made under this lock alone, so that none is made of what is in force no more.
     joint: Mutex<Vec<(Vec<ServiceAddress>, CurrentPolicy)>>,
     leases: Mutex<BTreeMap<String, Lease>>,
     /// Counts changes of leases, for whoever waits until one is gone.
@@ -82,8 +83,9 @@ impl Served {
         {
             return Arc::clone(&told.policy);
         }
+        let mut joint = lock(&self.joint);
         let policy = Arc::new(ArcSwap::from_pointee(self.join(names)));
-        lock(&self.joint).push((names.to_vec(), Arc::clone(&policy)));
+        joint.push((names.to_vec(), Arc::clone(&policy)));
         policy
     }
 
@@ -109,12 +111,6 @@ impl Served {
         }
         drop(joint);
         self.changed.notify_one();
-    }
-
-    /// Whether discovery has still to tell a policy.
-    pub(super) fn is_waiting(&self) -> bool {
-        let mut told = self.policies.values();
-        told.any(|told| matches!(**told.policy.load(), Policy::Awaited))
     }
 
     /// What is closed, and why.
@@ -319,6 +315,34 @@ mod tests {
         assert!(lets_in());
         served.tell(&names[0], &policy());
         assert!(!lets_in(), "the weaker policy decided");
+    }
+
+    /// Policies of listeners that begin while a policy is told: a listener that takes its joint
+    /// policy from what was in force a moment ago would keep it until the next change.
+    #[test]
+    fn z01_a_listener_that_begins_while_a_policy_is_told_gets_the_policy_in_force() {
+        let names: Vec<ServiceAddress> = ["orders.shop", "carts.shop"]
+            .map(|name| name.parse().unwrap())
+            .to_vec();
+        let peer = crate::Peer::plaintext(([127, 0, 0, 1], 1).into());
+        let (closed, open) = (policy(), open_to_anyone());
+        for round in 0..500 {
+            let served = Served::new(&names, Arc::default());
+            served.tell(&names[0], &open);
+            served.tell(&names[1], &open);
+            let start = std::sync::Barrier::new(2);
+            let listeners: Vec<_> = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    std::thread::yield_now();
+                    served.tell(&names[0], &closed);
+                });
+                start.wait();
+                (0..200).map(|_| served.policy(&names)).collect()
+            });
+            let stale = listeners.iter().filter(|p| p.load().admit(&peer).is_ok());
+            assert_eq!(stale.count(), 0, "in round {round}");
+        }
     }
 
     #[test]

@@ -143,13 +143,6 @@ impl Plans {
         self.names.load().services.keys().cloned().collect()
     }
 
-    /// Whether a name waits for its first answer.
-    pub(crate) fn is_waiting(&self) -> bool {
-        let names = self.names.load();
-        let mut entries = names.services.values();
-        entries.any(|entry| matches!(**entry.answer.load(), Answer::Asked))
-    }
-
     /// Discovery has answered; a name that is no longer wanted is passed over.
     pub(crate) fn answer(&self, name: &ServiceName, answer: Answer) {
         if let Some(entry) = self.names.load().services.get(name) {

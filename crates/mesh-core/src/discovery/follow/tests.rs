@@ -248,20 +248,65 @@ fn z16_a_plan_that_is_not_understood_closes_its_port_and_is_reported() {
 }
 
 #[test]
-fn a_watch_resumes_only_where_every_question_is_answered() {
+fn a_watch_resumes_at_the_last_whole_revision_also_while_a_plan_waits() {
     let mut world = World::new();
     world.and(welcome(true));
-    assert_eq!(world.follower.resume(), None, "the inbound policy is open");
+    assert_eq!(world.follower.resume(), None, "nothing is whole yet");
     world.then(inbound());
     world.then(Change::Heartbeat { now: 1 });
-    assert_eq!(world.follower.resume().unwrap().revision, 2);
     assert_eq!(world.backends(), None);
-    assert_eq!(world.follower.resume(), None, "a new name is open");
     world.then(plan(&["api.shop:80"]));
-    assert_eq!(world.follower.resume(), None, "a plan waits for endpoints");
+    let resumed = world.follower.resume().expect("what came before is whole");
+    assert_eq!(resumed.revision, 2);
+
+    // The set breaks off. The next watch tells the plan again, and the set as the difference
+    // from what a reader of that revision has: here it does not fit, and is asked for whole.
+    world.and(welcome(false));
+    world.and(plan(&["api.shop:80"]));
+    world.and(endpoints("api.shop:80", set(&[1]).delta(&set(&[2]))));
+    assert_eq!(world.follower.misfits().len(), 1);
+    assert_eq!(world.backends(), None);
+    world.and(endpoints("api.shop:80", set(&[2]).whole()));
+    assert_eq!(world.backends().unwrap(), ["api.shop:80"]);
+}
+
+#[test]
+fn what_is_not_in_force_is_not_reported_as_applied() {
+    let mut world = World::new();
+    world.and(welcome(true));
+    let applied = |world: &World| world.follower.applied().map(|cursor| cursor.revision);
+    assert_eq!(applied(&world), Some(0));
+    assert_eq!(world.backends(), None);
+    world.then(plan(&["api.shop:80"]));
+    assert_eq!(applied(&world), Some(0), "the plan waits for endpoints");
+    world.then(Change::Heartbeat { now: 1 });
+    assert_eq!(applied(&world), Some(0), "it still waits");
     world.and(endpoints("api.shop:80", set(&[1]).whole()));
-    assert_eq!(world.follower.resume().unwrap().revision, 2);
-    assert_eq!(world.follower.applied().unwrap().revision, 3);
+    assert_eq!(applied(&world), Some(2));
+
+    world.then(endpoints("api.shop:80", set(&[7]).delta(&set(&[8]))));
+    world.then(Change::Heartbeat { now: 2 });
+    assert_eq!(applied(&world), Some(2), "a set did not fit");
+    world.and(endpoints("api.shop:80", set(&[8]).whole()));
+    assert_eq!(applied(&world), Some(4));
+
+    // A watch that begins anew tells from the beginning what is in force already.
+    world.then(welcome(true));
+    world.revision = 0;
+    world.and(inbound());
+    assert_eq!(applied(&world), Some(4));
+}
+
+#[test]
+fn after_distrust_everything_stays_in_force_and_is_told_anew() {
+    let mut world = World::new();
+    assert_eq!(world.backends(), None);
+    world.then(plan(&["api.shop:80"]));
+    world.and(endpoints("api.shop:80", set(&[1]).whole()));
+    world.then(Change::Heartbeat { now: 1 });
+    world.follower.distrust();
+    assert_eq!(world.follower.resume(), None);
+    assert_eq!(world.backends().unwrap(), ["api.shop:80"]);
 }
 
 #[test]
