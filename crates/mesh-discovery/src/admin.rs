@@ -118,13 +118,17 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
-    match shared.issuer.check_clock(SystemTime::now()) {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            let text = format!("not ready: no certificates can be issued: {error}\n");
-            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-        }
+    let issuer = shared.issuer.check_clock(SystemTime::now()).err();
+    let issuer = issuer.map(|error| format!("no certificates can be issued: {error}"));
+    let own = shared.certificate.borrow().why_not_ready();
+    let reasons = issuer.into_iter().chain(own);
+    let lines: String = reasons
+        .map(|reason| format!("not ready: {reason}\n"))
+        .collect();
+    if lines.is_empty() {
+        return "ready\n".into_response();
     }
+    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use http::Request;
@@ -20,6 +20,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use mesh_policy::identity::TrustDomain;
 use mesh_tls::config::Alpn;
 use mesh_tls::handshake::{self, HandshakeRefused, TlsFacts};
+use mesh_tls::lifetime::Lifetime;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -168,10 +169,10 @@ async fn shake_hands(
 }
 
 /// How long a connection may last: no longer than what it proved.
-fn lifetime(facts: &TlsFacts, now: SystemTime) -> Duration {
+fn lifetime(facts: &TlsFacts) -> Lifetime {
     match facts.peer_not_after {
-        Some(end) => end.duration_since(now).unwrap_or_default(),
-        None => ANONYMOUS_LIFETIME,
+        Some(end) => Lifetime::until(end),
+        None => Lifetime::of(ANONYMOUS_LIFETIME),
     }
 }
 
@@ -191,10 +192,11 @@ async fn serve(
         async move { Ok::<_, Infallible>(answer(router, request).await) }
     });
     let mut ending = listener.ending.clone();
+    let lifetime = lifetime(facts);
     let end = async {
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => {}
-            () = sleep(lifetime(facts, SystemTime::now())) => {}
+            () = lifetime.reach(lifetime.length()) => {}
         }
     };
     match facts.alpn {

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) store: SharedStore,
     pub(crate) domain: TrustDomain,
     pub(crate) issuer: Arc<Issuer>,
+    /// How the server's own certificate stands.
+    pub(crate) certificate: watch::Receiver<certificate::Standing>,
     pub(crate) enroller: Enroller,
     pub(crate) tokens: Tokens,
     pub(crate) objects: Objects,
@@ -116,7 +118,12 @@ impl Server {
         let domain = config.trust_domain.clone();
         let reader = Reader::open(store, domain.clone()).await?;
         let (ending, is_ending) = watch::channel(false);
-        let shared = share(&config, issuer, &reader, is_ending.clone())?;
+        let shared = share(
+            &config,
+            (issuer, certificate.standing()),
+            &reader,
+            is_ending.clone(),
+        )?;
         let listener = Listener {
             limits: config.limits,
             domain: domain.clone(),
@@ -237,7 +244,7 @@ async fn open_store(
 
 fn share(
     config: &Config,
-    issuer: Arc<Issuer>,
+    (issuer, certificate): (Arc<Issuer>, watch::Receiver<certificate::Standing>),
     reader: &Reader,
     ending: watch::Receiver<bool>,
 ) -> Result<Shared, StartError> {
@@ -260,6 +267,7 @@ fn share(
         statistics: Statistics::new(),
         rates: Arc::default(),
         issuer,
+        certificate,
         store,
         domain,
         ending,

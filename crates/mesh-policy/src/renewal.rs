@@ -2,8 +2,9 @@
 //!
 //! Early, so that discovery may be away for half of a certificate's life and cost
 //! nothing: of 24 hours at least 12 are left. Spread, so that processes that
-//! started together do not all ask in one second. And counted from the receipt by
-//! a clock that nobody sets: a wrong wall clock must not make a process late.
+//! started together do not all ask in one second. And counted from the receipt, by
+//! the clock that says more has passed: neither a wrong wall clock nor a suspended
+//! machine makes a process late.
 
 use std::time::Duration;
 
@@ -13,18 +14,18 @@ use crate::draw::Draw;
 const EARLIEST: u64 = 4_000;
 /// The latest.
 const LATEST: u64 = 5_000;
-/// The wait after a first failure is drawn up to this.
+/// The wait after a first failure is drawn up to this, and so is the shortest one.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// No wait after a failure is longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// No wait is shorter: a life of nothing, or one that is nearly over, must not make a process
-/// ask without a pause.
-const SHORTEST: Duration = Duration::from_millis(100);
-/// Several tries fit into what is left of the life, while that is a second or more.
+/// No wait before a renewal is shorter: a life of nothing, or one that is nearly over, must not
+/// make a process ask without a pause.
+const SHORTEST: Duration = Duration::from_millis(500);
+/// So many tries fit into what is left of the life, while that is 8 s or more.
 const TRIES_LEFT: u32 = 8;
 
 /// How long after its receipt a certificate with `life` left is renewed: 40 to 50 % of it,
-/// and never less than 100 ms.
+/// and never less than 500 ms.
 #[must_use]
 pub fn wait(life: Duration, draw: Draw) -> Duration {
     let share = EARLIEST + draw.below(LATEST - EARLIEST + 1);
@@ -33,9 +34,10 @@ pub fn wait(life: Duration, draw: Draw) -> Duration {
 
 /// How long to wait after `failures` tries in a row, where `left` of the life remains.
 ///
-/// The bound doubles from a second to a minute and never exceeds an eighth of what is left;
-/// the wait is drawn between half of it and all of it, and is never less than 100 ms. After the
-/// end of the life what is left bounds it no more.
+/// The bound doubles from a second to a minute, and is no more than an eighth of what is left
+/// while that is 8 s or more; with less, it is a second: an end that is near is no reason to
+/// ask without a pause. The wait is drawn between half of the bound and all of it. After the end
+/// of the life what is left bounds it no more.
 #[must_use]
 pub fn retry(left: Duration, failures: u32, draw: Draw) -> Duration {
     let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(16));
@@ -43,9 +45,9 @@ pub fn retry(left: Duration, failures: u32, draw: Draw) -> Duration {
     let bound = if left.is_zero() {
         bound
     } else {
-        bound.min(left / TRIES_LEFT)
+        bound.min((left / TRIES_LEFT).max(FIRST_RETRY))
     };
-    share_of(bound, 5_000 + draw.below(5_001)).max(SHORTEST)
+    share_of(bound, 5_000 + draw.below(5_001))
 }
 
 /// `share` ten-thousandths of `whole`.
@@ -87,8 +89,11 @@ mod tests {
 
     #[test]
     fn nobody_renews_without_a_pause() {
-        assert!(!wait(Duration::ZERO, Draw(7)).is_zero());
-        assert!(retry(Duration::from_micros(8), 9, Draw(7)) >= Duration::from_millis(1));
+        assert!(wait(Duration::ZERO, Draw(7)) >= Duration::from_millis(500));
+        for left in [0, 8, 900_000, 1_000_000] {
+            let wait = retry(Duration::from_micros(left), 9, Draw(0));
+            assert!(wait >= Duration::from_millis(500), "{left}: {wait:?}");
+        }
     }
 
     #[test]
@@ -116,7 +121,7 @@ mod tests {
 
         #[test]
         fn t21_a_life_that_is_nearly_over_is_renewed_after_the_shortest_wait(
-            life in 0_u64..200,
+            life in 0_u64..1_000,
             draw: u64,
         ) {
             let life = Duration::from_millis(life);
@@ -125,7 +130,7 @@ mod tests {
         }
 
         #[test]
-        fn many_tries_fit_into_what_is_left(left in 1_000_u64..1_000_000, draws: [u64; 8]) {
+        fn many_tries_fit_into_what_is_left(left in 8_001_u64..1_000_000, draws: [u64; 8]) {
             let mut left = Duration::from_millis(left);
             for (failures, draw) in (1..).zip(draws) {
                 let wait = retry(left, failures, Draw(draw));

@@ -14,8 +14,8 @@
 //! building of rustls-webpki, and the identity a client expects is checked inside the handshake,
 //! since after it our own certificate has already been shown.
 //!
-//! Nothing here reads a file, a clock or the environment, except that rustls asks the system's
-//! clock during a handshake; issuing takes `now` as an argument.
+//! Nothing here reads a file or the environment. Issuing takes `now` as an argument; the clocks
+//! are read by rustls during a handshake, and by [`lifetime`], whose subject they are.
 
 pub mod anchors;
 pub mod config;
@@ -23,6 +23,7 @@ pub mod credentials;
 pub mod handshake;
 pub mod issuer;
 pub mod leaf;
+pub mod lifetime;
 pub mod pem;
 pub mod provider;
 pub mod request;

@@ -5,9 +5,10 @@
 //! not any more has its open streams ended a while later.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use mesh_tls::lifetime::Lifetime;
 use tokio::time::Instant;
 
 use super::ruling::{Docket, Ruling};
@@ -31,8 +32,8 @@ pub(super) struct Case {
     last: ArcSwapOption<Ruling>,
     /// Since when policy refuses a client that it had let in.
     turned: Mutex<Option<Instant>>,
-    /// When the client's certificate ends.
-    expires: Option<Instant>,
+    /// What is left of the client's certificate.
+    certificate: Option<Lifetime>,
 }
 
 impl Case {
@@ -75,9 +76,7 @@ impl Case {
 
     /// Ends a connection whose client's certificate has ended, and cuts it a minute later.
     fn look_at_certificate(&self) {
-        let over = self
-            .expires
-            .and_then(|end| Instant::now().checked_duration_since(end));
+        let over = self.certificate.and_then(|lifetime| lifetime.ended());
         let (Some(over), Some(activity)) = (over, self.activity.upgrade()) else {
             return;
         };
@@ -130,15 +129,13 @@ impl Cases {
         activity: &Arc<Activity>,
     ) -> Arc<Case> {
         let not_after = peer.tls().and_then(|tls| tls.peer_not_after);
-        let left = not_after.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
         let case = Arc::new(Case {
             docket: Arc::clone(docket),
             peer,
             activity: Arc::downgrade(activity),
             last: ArcSwapOption::empty(),
             turned: Mutex::default(),
-            // An end that no clock can hold is none.
-            expires: left.and_then(|left| Instant::now().checked_add(left)),
+            certificate: not_after.map(Lifetime::until),
         });
         let mut cases = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         cases.push(Arc::clone(&case));

@@ -7,6 +7,7 @@ use mesh_policy::identity::Identity;
 use mesh_tls::config::{self, ClientCertificates};
 use mesh_tls::credentials::{Credentials, UnfitCredentials};
 use mesh_tls::issuer::{Issuer, IssuingRefused, Template};
+use mesh_tls::lifetime::Lifetime;
 use mesh_tls::pem;
 use mesh_tls::request::{InvalidKey, InvalidRequest, KeyPair};
 use rustls::ServerConfig;
@@ -26,8 +27,35 @@ const RETRY: Duration = Duration::from_secs(10);
 pub(crate) struct Own {
     issuer: Arc<Issuer>,
     template: Template,
-    not_after: SystemTime,
     tls: watch::Sender<Arc<ServerConfig>>,
+    standing: watch::Sender<Standing>,
+}
+
+/// How the server's own certificate stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    lifetime: Lifetime,
+    /// Why it was not renewed, since when that fails.
+    trouble: Option<String>,
+}
+
+impl Standing {
+    fn renewed(credentials: &Credentials) -> Self {
+        Self {
+            lifetime: Lifetime::until(credentials.not_after()),
+            trouble: None,
+        }
+    }
+
+    /// Why nobody can connect, once the certificate has ended.
+    pub(crate) fn why_not_ready(&self) -> Option<String> {
+        let ago = self.lifetime.ended()?.as_secs();
+        let why = self.trouble.as_deref();
+        let why = why.unwrap_or("the clock has leapt, and it is renewed within seconds");
+        Some(format!(
+            "discovery's own certificate ended {ago} s ago: {why}"
+        ))
+    }
 }
 
 impl Own {
@@ -46,9 +74,14 @@ impl Own {
         Ok(Self {
             issuer,
             template,
-            not_after: credentials.not_after(),
             tls: watch::Sender::new(tls),
+            standing: watch::Sender::new(Standing::renewed(&credentials)),
         })
+    }
+
+    /// How it stands, for `/ready`.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
     }
 
     /// What the next handshake runs.
@@ -57,24 +90,35 @@ impl Own {
     }
 
     /// Issues a new one, with a new key, at half the life of the last.
-    pub(crate) async fn keep_fresh(mut self, mut ending: watch::Receiver<bool>) {
+    pub(crate) async fn keep_fresh(self, mut ending: watch::Receiver<bool>) {
+        let shortest = RETRY.min(self.template.ttl / 2);
         loop {
-            let left = self.not_after.duration_since(SystemTime::now());
-            let wait = (left.unwrap_or_default() / 2).max(RETRY.min(self.template.ttl / 2));
+            let lifetime = self.standing.borrow().lifetime;
+            let due = async {
+                // After a failure half has passed, and this is the pause.
+                tokio::time::sleep(shortest).await;
+                lifetime.reach(lifetime.length() / 2).await;
+            };
             tokio::select! {
                 _ = ending.wait_for(|ending| *ending) => return,
-                () = tokio::time::sleep(wait) => {}
+                () = due => self.renew(),
             }
-            match credentials(&self.issuer, &self.template, SystemTime::now()) {
-                Ok(credentials) => {
-                    self.not_after = credentials.not_after();
-                    self.tls
-                        .send_replace(config::server(&credentials, ClientCertificates::Optional));
-                }
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "discovery cannot renew its own certificate");
-                }
+        }
+    }
+
+    fn renew(&self) {
+        match credentials(&self.issuer, &self.template, SystemTime::now()) {
+            Ok(credentials) => {
+                self.tls
+                    .send_replace(config::server(&credentials, ClientCertificates::Optional));
+                self.standing.send_replace(Standing::renewed(&credentials));
+            }
+            Err(error) => {
+                let trouble = error.to_string();
+                self.standing
+                    .send_modify(|standing| standing.trouble = Some(trouble));
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "discovery cannot renew its own certificate");
             }
         }
     }
@@ -160,6 +204,19 @@ mod tests {
         let waited = started.elapsed();
         assert!(waited <= config.leaf_ttl / 2 + RETRY, "{waited:?}");
         assert!(waited >= config.leaf_ttl / 3, "{waited:?}");
+    }
+
+    #[test]
+    fn j09_an_own_certificate_that_has_ended_is_a_reason_not_to_be_ready() {
+        let ended = SystemTime::now() - Duration::from_secs(80);
+        let mut standing = Standing {
+            lifetime: Lifetime::until(SystemTime::now() + Duration::from_secs(80)),
+            trouble: Some("the issuer has ended".to_owned()),
+        };
+        assert_eq!(standing.why_not_ready(), None, "it still counts");
+        standing.lifetime = Lifetime::until(ended);
+        let why = standing.why_not_ready().unwrap();
+        assert!(why.contains("s ago: the issuer has ended"), "{why}");
     }
 
     #[test]
