@@ -58,8 +58,8 @@ impl fmt::Debug for AdminState {
     }
 }
 
-/// Serves for ever; dropping the future closes the port and cuts its connections.
-pub async fn serve(listener: TcpListener, state: AdminState) {
+/// Serves for ever; dropping the future cuts its connections.
+pub async fn serve(listener: &TcpListener, state: AdminState) {
     let limits = Limits {
         connections: MAX_CONNECTIONS,
         idle: IDLE,
@@ -76,7 +76,7 @@ pub async fn serve(listener: TcpListener, state: AdminState) {
     };
     let uncounted = Counter::noop();
     tokio::select! {
-        () = accept(&listener, &connections, &uncounted, spawn) => {}
+        () = accept(listener, &connections, &uncounted, spawn) => {}
         () = connections.watch() => {}
     }
     drop(cut);
@@ -283,7 +283,7 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let serving = tokio::spawn(serve(listener, state(&[])));
+        let serving = tokio::spawn(async move { serve(&listener, state(&[])).await });
         let connect = || tokio::net::TcpStream::connect(address);
         let mut silent = connect().await.expect("it listens");
         let mut halfway = connect().await.expect("it listens");
@@ -301,7 +301,7 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let serving = tokio::spawn(serve(listener, state(&[])));
+        let serving = tokio::spawn(async move { serve(&listener, state(&[])).await });
         let mut socket = tokio::net::TcpStream::connect(address)
             .await
             .expect("it listens");

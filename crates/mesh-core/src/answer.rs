@@ -9,6 +9,7 @@ use std::error::Error;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::causes::chain;
 use crate::telemetry::errors::Word;
 use crate::{Body, header_list, layers, outbound, transport};
 
@@ -41,6 +42,8 @@ pub enum Cause {
     ConnectTimeout,
     /// The endpoint is not who the plan says it is.
     IdentityMismatch,
+    /// This process's own certificate has ended: no peer would take it.
+    CertificateEnded,
     /// A time limit or the caller's deadline passed.
     Timeout,
     /// The caller's deadline had passed before the work began.
@@ -116,6 +119,7 @@ impl Cause {
             Self::ConnectFailed => ("connect-failed", GATEWAY, UNAVAILABLE),
             Self::ConnectTimeout => ("connect-timeout", LATE, DEADLINE_EXCEEDED),
             Self::IdentityMismatch => ("identity-mismatch", GATEWAY, UNAVAILABLE),
+            Self::CertificateEnded => ("certificate-ended", BUSY, UNAVAILABLE),
             Self::Timeout => ("timeout", LATE, DEADLINE_EXCEEDED),
             Self::Late => ("late", LATE, DEADLINE_EXCEEDED),
             Self::Denied => ("denied", StatusCode::FORBIDDEN, PERMISSION_DENIED),
@@ -153,6 +157,7 @@ impl Cause {
             | Self::NoRoute
             | Self::BackendNotFound
             | Self::NoBackends
+            | Self::CertificateEnded
             | Self::InvalidRequest
             | Self::RequestHeadTooLarge
             | Self::ResponseHeadTooLarge
@@ -217,7 +222,7 @@ pub enum Audience {
     Stranger,
     /// A peer that proved who it is: status and reason.
     Peer,
-    /// The application itself: status, reason and a text with the remedy.
+    /// The application itself: status, reason, and a text with all causes and the remedy.
     Application,
 }
 
@@ -254,7 +259,7 @@ pub fn respond(
 ) -> Response<Body> {
     let cause = Cause::of(error);
     let text = match audience {
-        Audience::Application => error.to_string(),
+        Audience::Application => chain(error),
         Audience::Stranger | Audience::Peer => String::new(),
     };
     let message = match audience {
@@ -297,7 +302,7 @@ fn trailers_only(cause: Cause, message: Option<&str>) -> Response<Body> {
 pub(crate) fn trailers(error: &(dyn Error + 'static)) -> HeaderMap {
     let cause = Cause::of(error);
     let mut trailers = HeaderMap::new();
-    tell_grpc(&mut trailers, cause, Some(&error.to_string()));
+    tell_grpc(&mut trailers, cause, Some(&chain(error)));
     trailers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));
     trailers
 }

@@ -26,6 +26,7 @@
 pub mod admin;
 pub mod answer;
 mod body;
+mod causes;
 pub mod config;
 pub mod context;
 mod discovery;

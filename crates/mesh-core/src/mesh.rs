@@ -61,7 +61,7 @@ struct Inner {
     draining: watch::Sender<bool>,
     /// How many listeners are being served.
     servers: watch::Sender<usize>,
-    _control: Control,
+    control: Control,
 }
 
 impl Mesh {
@@ -100,6 +100,7 @@ impl Mesh {
             })?,
         };
         let joined = told.map_err(|_| JoinError::Ended)??;
+        say_joined(&joined, &config);
         let series =
             crate::layers::retry::Series::new(recorder.clone(), Arc::clone(&joined.workload));
         let errors = Errors::outbound(&recorder, &joined.workload, OUTBOUND_HTTP);
@@ -115,7 +116,7 @@ impl Mesh {
             joined,
             draining,
             servers: watch::Sender::new(0),
-            _control: control,
+            control,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -161,11 +162,18 @@ impl Mesh {
     /// Why this process should get no traffic, as `/ready` shows it; empty when it should.
     #[must_use]
     pub fn not_ready(&self) -> Vec<String> {
-        self.inner.joined.status.not_ready()
+        let mut reasons = self.inner.joined.status.not_ready();
+        if !self.inner.control.is_running() {
+            reasons
+                .push("the mesh's control thread has ended: see its panic in the log".to_owned());
+        }
+        reasons
     }
 
     /// Drains every listener and waits until all are done: it is not ready any more,
-    /// leaves the endpoints of its services, then finishes what is in flight.
+    /// leaves the endpoints of its services, then finishes what is in flight. At last discovery is
+    /// told of the traffic that it has not heard of, for at most a second: a program that calls
+    /// and ends, and serves nothing, drains for that.
     ///
     /// There is no way back. Calls that go out are not touched.
     pub async fn drain(&self) {
@@ -173,7 +181,20 @@ impl Mesh {
         let mut servers = self.inner.servers.subscribe();
         // The sender lives as long as `self`, so this ends with the last listener.
         drop(servers.wait_for(|servers| *servers == 0).await);
+        self.inner.joined.flush.all().await;
     }
+}
+
+/// Says who this process is now, and where it shows itself.
+fn say_joined(joined: &Joined, config: &Config) {
+    let discovery: Vec<String> = config.discovery.iter().map(ToString::to_string).collect();
+    let admin = joined.admin.map(|admin| admin.to_string());
+    tracing::info!(
+        identity = %joined.identity,
+        discovery = discovery.join(","),
+        admin = admin.as_deref().unwrap_or("off"),
+        "joined the mesh"
+    );
 }
 
 impl fmt::Debug for Mesh {

@@ -1,11 +1,16 @@
 //! An axum service in the mesh that calls another service of the mesh.
 
 use axum::{Router, routing::get};
-use mesh_core::{Body, BoxError, Config, Mesh};
+use mesh_core::{Body, Config, Mesh};
 use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
+async fn main() -> anyhow::Result<()> {
+    let level = EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(level);
+    log.with_writer(std::io::stderr).init();
+
     let mesh = Mesh::join(Config::from_env()?).await?;
     let client = mesh.client();
     let greet = || async move {

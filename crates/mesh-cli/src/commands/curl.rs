@@ -127,6 +127,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     let mesh = identity::join(who, args.join_timeout, global).await?;
     if load.requests > 1 {
         let summary = load.run(&mesh.client(), &form, interrupt()).await;
+        // Discovery hears of the last requests too.
+        mesh.drain().await;
         let out = match global.output {
             Output::Table | Output::Wide => summary.to_text(),
             output => render::value(&summary.to_json(), output),
@@ -141,6 +143,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
         });
     }
     let sample = request::send(&mesh.client(), &form).await;
+    mesh.drain().await;
     Ok(one(&sample, &mesh, global.output))
 }
 

@@ -2,6 +2,7 @@
 
 use http::{Request, Response, StatusCode};
 use mesh_core::{Body, BoxError};
+use mesh_discovery::wire::StatQuery;
 use mesh_test::TestMesh;
 
 use crate::{admin, admin_with, command, said};
@@ -147,6 +148,11 @@ async fn many_requests_are_counted() {
     for field in ["rps", "p50_ms", "p99_ms"] {
         assert!(json[field].as_f64().is_some_and(|n| n > 0.0), "{field}");
     }
+    // Discovery has heard of the last one when the command ends.
+    let stat = mesh.admin().stat(&StatQuery::default()).await;
+    let services = stat.expect("statistics").services;
+    let told: u64 = services.iter().map(|row| row.success).sum();
+    assert_eq!(told, 40);
 
     // Without any kubeconfig, from the token alone.
     let token = mesh.token("shop/other").await.expect("a token").reveal();

@@ -1,22 +1,23 @@
 //! The control thread: joins, then keeps one watch open for as long as there is a `Mesh`.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::Uri;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::join::{Begun, Joined, Setup, join};
-use super::link::{Link, LinkFailed};
-use super::session::{Bearings, Session, WatchEnded, chain};
+use super::links::Links;
+use super::session::{Bearings, Session, WatchEnded};
+use super::supervise::{Task, supervise};
+use super::waiting;
+use crate::causes::chain;
 use crate::mesh::JoinError;
 use crate::telemetry::Recorder;
-use crate::telemetry::control::ControlMetrics;
 use crate::telemetry::freshness::Freshness;
 use crate::telemetry::identity::IdentityMetrics;
-use crate::transport::connect::CurrentCredentials;
 
 /// How often recorded latencies are folded into their buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,6 +31,14 @@ const GOOD_WATCH: Duration = Duration::from_secs(10);
 pub(crate) struct Control {
     /// Dropped, it ends the thread.
     _alive: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Control {
+    /// Whether the thread goes on. It ends by itself only where supervision itself broke.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
 }
 
 /// Starts the thread; `joined` is told once, when the process has joined or cannot.
@@ -41,48 +50,78 @@ pub(crate) fn start(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let body = move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = ended => {}
-                () = run(setup, joined) => {}
-            }
-        });
-    };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("mesh-control".to_owned())
-        .spawn(body)?;
-    Ok(Control { _alive: alive })
+        .spawn(move || runtime.block_on(run(setup, joined, ended)))?;
+    Ok(Control {
+        _alive: alive,
+        thread,
+    })
 }
 
-/// Joins and follows, until dropped; ends by itself only if joining is refused.
-async fn run(setup: Setup, joined: oneshot::Sender<Result<Joined, JoinError>>) {
+/// Joins and follows until the last handle is gone; ends by itself only if joining is refused.
+async fn run(
+    setup: Setup,
+    joined: oneshot::Sender<Result<Joined, JoinError>>,
+    mut ended: oneshot::Receiver<()>,
+) {
     let recorder = setup.recorder.clone();
-    match join(setup).await {
+    let aloud = waiting::aloud(setup.config.discovery.clone(), setup.trouble.clone());
+    let joining = tokio::select! {
+        _ = &mut ended => return,
+        joining = join(setup) => joining,
+        never = aloud => match never {},
+    };
+    let begun = match joining {
         Ok((state, begun)) => {
-            let Begun {
-                links,
-                session,
-                renewal,
-            } = begun;
-            // Whoever asked may have given up: then so do we.
-            if joined.send(Ok(state)).is_ok() {
-                let metrics = renewal.metrics.clone();
-                let freshness = session.bearings().freshness.clone();
-                let generation = renewal.generation.subscribe();
-                tokio::join!(
-                    follow(links, session, generation),
-                    renewal.run(),
-                    upkeep(recorder, metrics, freshness)
-                );
+            // The caller may have given up: then so does this thread.
+            if joined.send(Ok(state)).is_err() {
+                return;
             }
+            begun
         }
         // Nobody may be waiting any more, and then nobody needs to know.
-        Err(error) => drop(joined.send(Err(error))),
+        Err(error) => return drop(joined.send(Err(error))),
+    };
+    let flush = begun.bearings.flush.clone();
+    let mut work = pin!(keep_up(begun, recorder));
+    tokio::select! {
+        _ = &mut ended => {}
+        () = &mut work => return,
+    }
+    // What was counted and not yet told goes out, and nothing else.
+    tokio::select! {
+        () = flush.last() => {}
+        () = work => {}
     }
 }
 
-async fn upkeep(recorder: Recorder, identity: IdentityMetrics, freshness: Freshness) {
+/// Everything that goes on once a process has joined.
+async fn keep_up(begun: Begun, recorder: Recorder) {
+    let Begun {
+        bearings,
+        links,
+        session,
+        renewal,
+        health,
+    } = begun;
+    let mut first = Some(session);
+    let watch = supervise(&health, Task::Watch, || {
+        let session = first.take();
+        if session.is_none() {
+            // Where a panic left it, nobody knows: the next watch tells everything anew.
+            bearings.follower().distrust();
+        }
+        follow(&links, &bearings, session, renewal.generation.subscribe())
+    });
+    let renewing = supervise(&health, Task::Renewal, || renewal.run());
+    let upkeep = supervise(&health, Task::Upkeep, || {
+        upkeep(&recorder, &renewal.metrics, &bearings.freshness)
+    });
+    tokio::join!(watch, renewing, upkeep);
+}
+
+async fn upkeep(recorder: &Recorder, identity: &IdentityMetrics, freshness: &Freshness) {
     let mut tick = tokio::time::interval(UPKEEP_INTERVAL);
     loop {
         tick.tick().await;
@@ -92,27 +131,36 @@ async fn upkeep(recorder: Recorder, identity: IdentityMetrics, freshness: Freshn
     }
 }
 
-/// Follows one watch after the other. What was told stays in force in between.
-async fn follow(mut links: Links, mut session: Session, mut generation: watch::Receiver<u64>) {
+/// Follows one watch after the other, `open` first. What was told stays in force in between.
+async fn follow(
+    links: &Links,
+    bearings: &Bearings,
+    mut open: Option<Session>,
+    mut generation: watch::Receiver<u64>,
+) {
     let mut backoff = Backoff::new();
     loop {
-        let bearings = session.bearings().clone();
         let opened = Instant::now();
-        let ended = one_watch(session, &mut links, &mut generation).await;
-        tracing::warn!(
-            error = chain(&ended),
-            "the watch has ended; what was told stays in force"
-        );
-        if opened.elapsed() >= GOOD_WATCH {
-            backoff = Backoff::new();
-        }
-        session = loop {
-            backoff.wait().await;
-            match links.open(&bearings).await {
-                Ok(session) => break session,
-                Err(error) => tracing::warn!(error = chain(&error), "no watch yet"),
+        match open.take() {
+            Some(session) => {
+                let ended = one_watch(session, links, bearings, &mut generation).await;
+                tracing::warn!(
+                    error = chain(&ended),
+                    "the watch has ended; what was told stays in force"
+                );
+                if opened.elapsed() >= GOOD_WATCH {
+                    backoff = Backoff::new();
+                }
+                backoff.wait().await;
             }
-        };
+            None => match links.open(bearings).await {
+                Ok(session) => open = Some(session),
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "no watch yet");
+                    backoff.wait().await;
+                }
+            },
+        }
     }
 }
 
@@ -120,23 +168,32 @@ async fn follow(mut links: Links, mut session: Session, mut generation: watch::R
 /// from where the old one stopped, before that goes.
 async fn one_watch(
     session: Session,
-    links: &mut Links,
+    links: &Links,
+    bearings: &Bearings,
     generation: &mut watch::Receiver<u64>,
 ) -> WatchEnded {
-    let bearings = session.bearings().clone();
-    let mut running = Box::pin(session.run());
+    let Session { downlink, uplink } = session;
+    let mut downlink = Box::pin(downlink.run());
+    let mut uplink = Box::pin(uplink.run());
     let mut behind = false;
     loop {
         tokio::select! {
-            ended = &mut running => return ended,
+            ended = &mut downlink => return ended,
+            ended = &mut uplink => return ended,
             // The renewal lives as long as this thread.
             _ = generation.changed(), if !behind => {}
             () = tokio::time::sleep(HANDOVER_RETRY), if behind => {}
         }
-        // The old watch rests meanwhile: what it is told now, the new one tells again.
-        match links.open(&bearings).await {
+        // Events rest meanwhile: what the old watch would tell, the new one tells again. What
+        // goes up does not: a listener that drains leaves now.
+        let next = tokio::select! {
+            ended = &mut uplink => return ended,
+            next = links.open(bearings) => next,
+        };
+        match next {
             Ok(next) => {
-                running = Box::pin(next.run());
+                downlink = Box::pin(next.downlink.run());
+                uplink = Box::pin(next.uplink.run());
                 behind = false;
             }
             Err(error) => {
@@ -147,55 +204,5 @@ async fn one_watch(
                 behind = true;
             }
         }
-    }
-}
-
-/// The discovery servers, tried in turn.
-#[derive(Debug)]
-pub(super) struct Links {
-    urls: Vec<Uri>,
-    next: usize,
-    credentials: CurrentCredentials,
-    metrics: ControlMetrics,
-}
-
-impl Links {
-    pub(super) fn new(
-        urls: &[Uri],
-        credentials: &CurrentCredentials,
-        metrics: ControlMetrics,
-    ) -> Self {
-        Self {
-            urls: urls.to_vec(),
-            next: 0,
-            credentials: Arc::clone(credentials),
-            metrics,
-        }
-    }
-
-    /// Opens a watch at the first server that gives one. A refusal ends the round.
-    pub(super) async fn open(&mut self, bearings: &Bearings) -> Result<Session, WatchEnded> {
-        let mut last = WatchEnded::Closed;
-        for _ in 0..self.urls.len() {
-            let link = self.link()?;
-            match bearings.open(link).await {
-                Err(WatchEnded::Link(error)) if error.is_final() => return Err(error.into()),
-                Err(error) => {
-                    self.next += 1;
-                    last = error;
-                }
-                Ok(session) => return Ok(session),
-            }
-        }
-        Err(last)
-    }
-
-    /// A fresh link: one that lives would go on with the credentials it began with.
-    fn link(&self) -> Result<Link, LinkFailed> {
-        let credentials = self.credentials.load_full();
-        let credentials = credentials.expect("a process has credentials once it is identified");
-        let tls = mesh_tls::config::to_discovery(&credentials);
-        let url = &self.urls[self.next % self.urls.len()];
-        Ok(Link::new(url, &tls)?.counted(self.metrics.of(url)))
     }
 }

@@ -8,22 +8,27 @@ use mesh_policy::identity::Identity;
 use mesh_policy::name::Label;
 use mesh_policy::token::JoinToken;
 use mesh_tls::credentials::Credentials;
+use mesh_tls::lifetime::Lifetime;
 use mesh_tls::request::KeyPair;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
-use super::control::Links;
 use super::enrol::{EnrolFailed, assemble, enrol, token};
+use super::flush::Flush;
 use super::follow::Follower;
-use super::link::Link;
-use super::renew::{Life, Proof, Renewal};
+use super::link::{Link, LinkFailed};
+use super::links::Links;
+use super::renew::{Proof, Renewal, lifetime};
 use super::served::Served;
-use super::session::{Bearings, Process, Session, WatchEnded, chain};
-use super::status::Status;
+use super::session::{Bearings, Process, Session, WatchEnded};
+use super::standing::Standing;
+use super::status::{Entered, Status};
+use super::supervise::{Health, Task, supervise};
 use super::tally::Tally;
 use crate::BoxError;
 use crate::admin::{self, AdminState};
+use crate::causes::chain;
 use crate::config::Config;
 use crate::mesh::JoinError;
 use crate::plans::{Outfit, Plans};
@@ -57,27 +62,34 @@ pub(crate) struct Joined {
     pub(crate) admin: Option<SocketAddr>,
     /// The address that others reach this process by, where a listener takes any.
     pub(crate) reached_by: IpAddr,
+    /// Has discovery told what was counted.
+    pub(crate) flush: Flush,
 }
 
 /// What goes on once a process has joined.
 pub(super) struct Begun {
+    pub(super) bearings: Bearings,
     pub(super) links: Links,
     pub(super) session: Session,
     pub(super) renewal: Renewal,
+    pub(super) health: Health,
 }
 
 /// Gets an identity and opens the first watch; waits for both.
 pub(super) async fn join(setup: Setup) -> Result<(Joined, Begun), JoinError> {
     let config = &setup.config;
-    let status = Arc::new(Status::new(setup.draining.clone()));
-    let admin = open_admin(config, &setup.recorder, &status).await?;
+    let health = Health::default();
+    let status = Arc::new(Status::new(setup.draining.clone(), health.clone()));
+    let admin = open_admin(config, &setup.recorder, (&status, &health)).await?;
     let source = config
         .token
         .as_ref()
         .expect("a checked configuration has a token");
-    let (credentials, life) = identify(&config.discovery, &token(source)?, &setup.trouble).await?;
+    let (credentials, lifetime) =
+        identify(&config.discovery, &token(source)?, &setup.trouble).await?;
     let not_after = credentials.not_after();
     let (joined, bearings) = equip(&setup, credentials, status, admin)?;
+    health.publish(&setup.recorder, &joined.workload);
     let metrics = IdentityMetrics::new(&setup.recorder, &joined.workload);
     metrics.holds(not_after);
     let control = ControlMetrics::new(&setup.recorder, &joined.workload, &joined.identity);
@@ -85,28 +97,40 @@ pub(super) async fn join(setup: Setup) -> Result<(Joined, Begun), JoinError> {
         config: Arc::clone(config),
         control: control.clone(),
         proof: joined.proof.clone(),
-        life,
+        standing: Arc::new(Standing::new(lifetime)),
         metrics,
         generation: watch::Sender::new(0),
     };
-    let mut links = Links::new(&config.discovery, &joined.proof.credentials, control);
+    let links = Links::new(&config.discovery, &joined.proof.credentials, control);
+    let session = first_watch(&links, &bearings, &setup.trouble).await?;
+    joined.status.joined(Entered {
+        served: Arc::clone(&joined.served),
+        follower: Arc::clone(&bearings.follower),
+        standing: Arc::clone(&renewal.standing),
+    });
+    let begun = Begun {
+        bearings,
+        links,
+        session,
+        renewal,
+        health,
+    };
+    Ok((joined, begun))
+}
+
+async fn first_watch(
+    links: &Links,
+    bearings: &Bearings,
+    trouble: &Trouble,
+) -> Result<Session, JoinError> {
     let mut backoff = Backoff::new();
     loop {
-        match links.open(&bearings).await {
-            Ok(session) => {
-                let follower = Arc::clone(&bearings.follower);
-                joined.status.joined(Arc::clone(&joined.served), follower);
-                let begun = Begun {
-                    links,
-                    session,
-                    renewal,
-                };
-                return Ok((joined, begun));
-            }
+        match links.open(bearings).await {
+            Ok(session) => return Ok(session),
             Err(WatchEnded::Link(error)) if error.is_final() => {
                 return Err(JoinError::Refused(error));
             }
-            Err(error) => note(&setup.trouble, chain(&error)),
+            Err(error) => note(trouble, &error),
         }
         backoff.wait().await;
     }
@@ -116,7 +140,7 @@ pub(super) async fn join(setup: Setup) -> Result<(Joined, Begun), JoinError> {
 async fn open_admin(
     config: &Config,
     recorder: &Recorder,
-    status: &Arc<Status>,
+    (status, health): (&Arc<Status>, &Health),
 ) -> Result<Option<SocketAddr>, JoinError> {
     let Some(address) = config.admin else {
         return Ok(None);
@@ -131,51 +155,60 @@ async fn open_admin(
         reasons_not_ready: Arc::new(move || readiness.not_ready()),
         plan: Arc::new(move || plan.plan()),
     };
+    let health = health.clone();
     // Ends with the thread's runtime.
-    tokio::spawn(admin::serve(listener, state));
+    drop(tokio::spawn(async move {
+        supervise(&health, Task::Admin, || {
+            admin::serve(&listener, state.clone())
+        })
+        .await;
+    }));
     Ok(Some(bound))
 }
 
-/// Asks every discovery server in turn until one gives an identity.
+/// Asks every discovery server in turn until one gives an identity. A refusal is an answer once
+/// no other server gives a better one; so is distrust, where it is of all of them.
 async fn identify(
     urls: &[Uri],
     token: &JoinToken,
     trouble: &Trouble,
-) -> Result<(Credentials, Life), JoinError> {
+) -> Result<(Credentials, Lifetime), JoinError> {
     let unusable = |error: BoxError| JoinError::Identity(error);
     let key = KeyPair::generate().map_err(|error| unusable(error.into()))?;
     let mut backoff = Backoff::new();
     loop {
-        let mut distrusted = 0;
+        let mut failures = Vec::with_capacity(urls.len());
         for url in urls {
-            let tls = mesh_tls::config::joining(*token.root());
-            let link = Link::new(url, &tls).map_err(JoinError::Refused)?;
+            let link = Link::new(url, mesh_tls::config::joining(*token.root()));
             match enrol(&link, token, &key).await {
                 Ok(answer) => {
-                    let life = Life::begin(answer.not_after, answer.now);
+                    let lifetime = lifetime(&answer);
                     let credentials = assemble(key, &answer, token);
-                    return Ok((credentials.map_err(unusable)?, life));
+                    return Ok((credentials.map_err(unusable)?, lifetime));
                 }
-                Err(EnrolFailed::Link(error)) if error.is_final() => {
-                    return Err(JoinError::Refused(error));
+                Err(EnrolFailed::Link(error)) => {
+                    note(trouble, &error);
+                    failures.push(error);
                 }
-                Err(EnrolFailed::Link(error)) if error.is_distrust() => {
-                    note(trouble, chain(&error));
-                    distrusted += 1;
-                    if distrusted == urls.len() {
-                        return Err(JoinError::Distrusted(error));
-                    }
-                }
-                Err(EnrolFailed::Link(error)) => note(trouble, chain(&error)),
                 Err(EnrolFailed::Broken(error)) => return Err(unusable(error)),
             }
+        }
+        if let Some(refused) = failures.iter().position(LinkFailed::is_final) {
+            return Err(JoinError::Refused(failures.swap_remove(refused)));
+        }
+        if failures.iter().all(LinkFailed::is_distrust)
+            && let Some(error) = failures.pop()
+        {
+            return Err(JoinError::Distrusted(error));
         }
         backoff.wait().await;
     }
 }
 
-fn note(trouble: &Trouble, error: String) {
-    tracing::warn!(error, "not joined yet");
+/// Remembers what went wrong last, for the line that says so aloud.
+fn note(trouble: &Trouble, error: &(dyn std::error::Error + 'static)) {
+    let error = chain(error);
+    tracing::debug!(error, "not joined yet");
     *trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
 }
 
@@ -235,6 +268,7 @@ fn equip(
         follower: Arc::new(Mutex::new(follower)),
         freshness: Freshness::new(&setup.recorder, &workload),
         tally: Arc::new(Mutex::new(Tally::new(setup.recorder.clone()))),
+        flush: Flush::new(Arc::clone(&changed)),
         changed,
     };
     let joined = Joined {
@@ -246,6 +280,7 @@ fn equip(
         status,
         admin,
         reached_by,
+        flush: bearings.flush.clone(),
     };
     Ok((joined, bearings))
 }

@@ -1,62 +1,59 @@
 //! Requests to one discovery server.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, Uri};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use mesh_policy::plan::enrol::Refusal;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use mesh_tls::handshake::HandshakeRefused;
+use mesh_tls::verify::RefusedCertificate;
+use rustls::ClientConfig;
 use serde::Serialize;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use super::dial::{Requests, dial};
+use crate::BoxError;
 use crate::telemetry::control::Calls;
 use crate::telemetry::errors::ended_by;
 
-/// From the first packet to an agreed protocol.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// From a request to its whole answer; the watch alone is longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the connection is asked whether it lives, and how long it may take to answer.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer that is read: a certificate chain with its anchors, or a refusal.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// The port of an `https` URL that names none.
+const HTTPS_PORT: u16 = 443;
 
 /// Speaks to one discovery server with one set of credentials.
 ///
-/// New credentials need a new link: reqwest goes on using a connection that lives.
-#[derive(Clone, Debug)]
+/// New credentials need a new link: a connection that lives goes on with the ones it began with.
+#[derive(Debug)]
 pub(super) struct Link {
-    client: Client,
+    host: String,
+    port: u16,
     base: String,
+    tls: Arc<ClientConfig>,
+    /// The connection. Locked while one is opened, so that callers share it; a dial is limited.
+    requests: Mutex<Option<Requests>>,
     calls: Option<Calls>,
 }
 
 impl Link {
     /// A link to the server at `url`. Nothing is opened yet.
-    pub(super) fn new(url: &Uri, tls: &rustls::ClientConfig) -> Result<Self, LinkFailed> {
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls.clone())
-            .https_only(true)
-            // What the environment says of proxies and what a server says of other places
-            // is not for a channel that certificates come by.
-            .no_proxy()
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(PING_INTERVAL)
-            .http2_keep_alive_timeout(PING_TIMEOUT)
-            .http2_keep_alive_while_idle(true)
-            .http2_adaptive_window(true)
-            .build()
-            .map_err(LinkFailed::Unreachable)?;
-        let base = url.to_string();
-        let base = base.trim_end_matches('/').to_owned();
-        Ok(Self {
-            client,
-            base,
+    pub(super) fn new(url: &Uri, tls: Arc<ClientConfig>) -> Self {
+        let host = url.host().unwrap_or_default();
+        Self {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port: url.port_u16().unwrap_or(HTTPS_PORT),
+            base: url.to_string().trim_end_matches('/').to_owned(),
+            tls,
+            requests: Mutex::new(None),
             calls: None,
-        })
+        }
     }
 
     /// The same with its calls counted.
@@ -100,18 +97,20 @@ impl Link {
         method: Method,
         path: &str,
         body: &impl Serialize,
-    ) -> Result<Response, LinkFailed> {
+    ) -> Result<Response<Incoming>, LinkFailed> {
         let body = serde_json::to_vec(body).map_err(LinkFailed::Malformed)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))
+            .map_err(|error| LinkFailed::Unreachable(error.into()))?;
         self.count(Calls::asked);
         let begun = Instant::now();
         let response = self
-            .client
-            .request(method, format!("{}{path}", self.base))
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)
-            .send()
+            .send(request)
             .await
-            .inspect_err(|error| self.count(|calls| calls.failed(ended_by(error))))
+            .inspect_err(|error| self.count(|calls| calls.failed(ended_by(&**error))))
             .map_err(LinkFailed::Unreachable)?;
         let status = response.status();
         self.count(|calls| calls.answered(status.as_u16(), begun.elapsed()));
@@ -125,11 +124,30 @@ impl Link {
         });
         Err(LinkFailed::Refused { status, refusal })
     }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, BoxError> {
+        let mut requests = self.requests().await?;
+        requests.ready().await?;
+        Ok(requests.send_request(request).await?)
+    }
+
+    async fn requests(&self) -> Result<Requests, BoxError> {
+        let mut open = self.requests.lock().await;
+        if let Some(requests) = open.as_ref().filter(|requests| !requests.is_closed()) {
+            return Ok(requests.clone());
+        }
+        let requests = dial(&self.host, self.port, Arc::clone(&self.tls)).await?;
+        *open = Some(requests.clone());
+        Ok(requests)
+    }
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, LinkFailed> {
+async fn read(response: Response<Incoming>) -> Result<Vec<u8>, LinkFailed> {
+    let mut body = response.into_body();
     let mut answer = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(LinkFailed::Unreachable)? {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| LinkFailed::Unreachable(error.into()))?;
+        let chunk = frame.into_data().unwrap_or_default();
         if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(LinkFailed::TooLong);
         }
@@ -152,7 +170,7 @@ pub enum LinkFailed {
     },
     /// There is no connection.
     #[error("discovery cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
+    Unreachable(#[source] BoxError),
     /// It takes too long.
     #[error("discovery gave no answer within 10 s")]
     Silent,
@@ -185,18 +203,19 @@ impl LinkFailed {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
 
-    /// Whether the server could not prove that it is the discovery we were told to believe.
+    /// Whether the server could not prove that it is the discovery we were told to believe. One
+    /// whose certificate does not count at this hour may have another in a moment: clocks leap.
     pub(super) fn is_distrust(&self) -> bool {
         let mut link: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = link {
-            if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-                return true;
+            match error.downcast_ref() {
+                Some(HandshakeRefused::Certificate(refused)) => {
+                    let by_hour = [RefusedCertificate::Expired, RefusedCertificate::NotYetValid];
+                    return !by_hour.contains(refused);
+                }
+                Some(HandshakeRefused::Tls(rustls::Error::InvalidCertificate(_))) => return true,
+                _ => link = error.source(),
             }
-            // An I/O error gives the source of what it wraps, and what it wraps may be one more.
-            link = match error.downcast_ref::<std::io::Error>() {
-                Some(io) => io.get_ref().map(|wrapped| wrapped as _),
-                None => error.source(),
-            };
         }
         false
     }

@@ -7,6 +7,7 @@
 //!    session   one watch at a time, reopened where it stopped
 //!      downlink  events ──follow──▶ plans, endpoints, inbound policies
 //!      uplink    subscriptions, registrations, reports ──▶ discovery
+//!    supervise  each of them again after a panic
 //! ```
 //!
 //! It runs apart from the application, so that a blocked application neither
@@ -15,16 +16,24 @@
 
 mod backoff;
 mod control;
+mod dial;
 mod enrol;
+mod events;
+mod flush;
 mod follow;
 mod join;
 mod lines;
 mod link;
+mod links;
 mod renew;
 mod served;
 mod session;
+mod standing;
 mod status;
+mod supervise;
 mod tally;
+mod uplink;
+mod waiting;
 
 pub(crate) use control::{Control, start};
 pub use enrol::TokenUnreadable;

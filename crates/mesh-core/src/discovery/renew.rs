@@ -9,18 +9,20 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use http::Uri;
 use mesh_policy::draw::Draw;
+use mesh_policy::plan::enrol::EnrolResponse;
 use mesh_policy::renewal;
 use mesh_tls::config::ClientCertificates;
 use mesh_tls::credentials::Credentials;
+use mesh_tls::lifetime::Lifetime;
 use mesh_tls::request::KeyPair;
 use rustls::ServerConfig;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use super::enrol::{EnrolFailed, assemble, enrol, renew, renewed, token};
 use super::link::Link;
-use super::session::chain;
+use super::standing::Standing;
 use crate::BoxError;
+use crate::causes::chain;
 use crate::config::Config;
 use crate::telemetry::control::ControlMetrics;
 use crate::telemetry::identity::IdentityMetrics;
@@ -56,25 +58,12 @@ impl Proof {
     }
 }
 
-/// How long a certificate counts, by a clock that nobody sets.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Life {
-    received: Instant,
-    length: Duration,
-}
-
-impl Life {
-    /// Begins now; discovery's clock says when it ends, and what it is now.
-    pub(super) fn begin(not_after: u64, now: u64) -> Self {
-        Self {
-            received: Instant::now(),
-            length: Duration::from_secs(not_after.saturating_sub(now)),
-        }
-    }
-
-    fn left(&self) -> Duration {
-        self.length.saturating_sub(self.received.elapsed())
-    }
+/// What is left of a certificate that has just come: discovery's clock says when it ends, and
+/// what it is now.
+pub(super) fn lifetime(answer: &EnrolResponse) -> Lifetime {
+    Lifetime::of(Duration::from_secs(
+        answer.not_after.saturating_sub(answer.now),
+    ))
 }
 
 /// Renews, again and again.
@@ -82,7 +71,7 @@ impl Life {
 pub(super) struct Renewal {
     pub(super) config: Arc<Config>,
     pub(super) proof: Proof,
-    pub(super) life: Life,
+    pub(super) standing: Arc<Standing>,
     pub(super) metrics: IdentityMetrics,
     pub(super) control: ControlMetrics,
     /// Counts what was renewed, for whoever must begin anew with it.
@@ -91,24 +80,26 @@ pub(super) struct Renewal {
 
 impl Renewal {
     /// Goes on for ever.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&self) {
         loop {
-            let wait = renewal::wait(self.life.length, draw());
-            tokio::time::sleep_until(self.life.received + wait).await;
+            let lifetime = self.standing.lifetime();
+            lifetime
+                .reach(renewal::wait(lifetime.length(), draw()))
+                .await;
             self.renew().await;
         }
     }
 
     /// Tries until there is a new certificate, also after the old one has ended.
-    async fn renew(&mut self) {
+    async fn renew(&self) {
         let mut failures = 0;
         loop {
             match self.ask().await {
-                Ok((credentials, life)) => {
-                    let (serial, left) = (credentials.serial().to_owned(), life.length);
+                Ok((credentials, lifetime)) => {
+                    let (serial, left) = (credentials.serial().to_owned(), lifetime.length());
                     self.metrics.refreshed(credentials.not_after());
                     self.proof.replace(credentials);
-                    self.life = life;
+                    self.standing.renewed(lifetime);
                     self.generation.send_modify(|generation| *generation += 1);
                     tracing::info!(serial, ?left, "the certificate was renewed");
                     return;
@@ -116,7 +107,8 @@ impl Renewal {
                 Err(error) => {
                     failures += 1;
                     self.metrics.failed();
-                    let (left, error) = (self.life.left(), chain(&*error));
+                    let (left, error) = (self.standing.lifetime().left(), chain(&*error));
+                    self.standing.failed(&error);
                     if left.is_zero() {
                         tracing::error!(
                             error,
@@ -132,7 +124,7 @@ impl Renewal {
     }
 
     /// Asks every discovery server in turn.
-    async fn ask(&self) -> Result<(Credentials, Life), BoxError> {
+    async fn ask(&self) -> Result<(Credentials, Lifetime), BoxError> {
         let mut last: BoxError = "no discovery server is configured".into();
         for url in &self.config.discovery {
             match self.ask_one(url).await {
@@ -144,16 +136,16 @@ impl Renewal {
     }
 
     /// By the certificate; where that does not count any more, by the token once more.
-    async fn ask_one(&self, url: &Uri) -> Result<(Credentials, Life), BoxError> {
+    async fn ask_one(&self, url: &Uri) -> Result<(Credentials, Lifetime), BoxError> {
         let key = KeyPair::generate()?;
         let current = self.proof.current();
         if SystemTime::now() <= current.not_after() {
-            let link = Link::new(url, &mesh_tls::config::to_discovery(&current))?;
+            let link = Link::new(url, mesh_tls::config::to_discovery(&current));
             let link = link.counted(self.control.of(url));
             match renew(&link, &key).await {
                 Ok(answer) => {
-                    let life = Life::begin(answer.not_after, answer.now);
-                    return Ok((renewed(key, &answer, current.identity())?, life));
+                    let lifetime = lifetime(&answer);
+                    return Ok((renewed(key, &answer, current.identity())?, lifetime));
                 }
                 Err(EnrolFailed::Link(error)) if error.is_final() => {
                     tracing::warn!(
@@ -166,15 +158,15 @@ impl Renewal {
         }
         let source = self.config.token.as_ref();
         let token = token(source.expect("a checked configuration has a token"))?;
-        let link = Link::new(url, &mesh_tls::config::joining(*token.root()))?;
+        let link = Link::new(url, mesh_tls::config::joining(*token.root()));
         let link = link.counted(self.control.of(url));
         let answer = enrol(&link, &token, &key).await?;
-        let life = Life::begin(answer.not_after, answer.now);
+        let lifetime = lifetime(&answer);
         let credentials = assemble(key, &answer, &token)?;
         if credentials.identity() != current.identity() {
             return Err(OtherIdentity.into());
         }
-        Ok((credentials, life))
+        Ok((credentials, lifetime))
     }
 }
 

@@ -37,7 +37,15 @@ impl Tally {
     /// What is to be told now: what was not acknowledged, else what is new.
     pub(super) fn told(&mut self) -> Option<&Traffic> {
         let due = self.taken.is_none_or(|taken| taken.elapsed() >= INTERVAL);
-        if self.pending.is_none() && due {
+        if due {
+            return self.take();
+        }
+        self.pending.as_ref()
+    }
+
+    /// The same, however short ago something was taken.
+    pub(super) fn take(&mut self) -> Option<&Traffic> {
+        if self.pending.is_none() {
             let flows = self.recorder.ledger().take(MAX_FLOWS);
             if !flows.is_empty() {
                 self.sequence += 1;

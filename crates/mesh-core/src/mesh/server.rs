@@ -72,6 +72,8 @@ impl Mesh {
     {
         let _serving = Serving::begin(&self.inner.servers);
         let address = self.reached_at(listener.local_addr()?);
+        let services: Vec<String> = names.iter().map(ToString::to_string).collect();
+        tracing::info!(services = services.join(","), %address, "listening");
         let state = self.inbound_state(names);
         let served = &self.inner.joined.served;
         let registered = names
@@ -87,7 +89,10 @@ impl Mesh {
             drop(tokio::time::timeout(WITHDRAWAL, all).await);
             tokio::time::sleep(LAST_CALLERS).await;
         };
-        Ok(serve(listener, service, state, shutdown).await?)
+        serve(listener, service, state, shutdown).await?;
+        // The program may end right after this.
+        self.inner.joined.flush.all().await;
+        Ok(())
     }
 
     fn inbound_state(&self, names: &[ServiceAddress]) -> InboundState {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 use mesh_policy::identity::{Identity, TrustDomain};
-use metrics::Label;
+use metrics::{Counter, Gauge, Label};
 
 use super::requests::CONTROL;
 use super::{Outcome, Recorder, RequestMetrics, Workload};
@@ -75,5 +75,28 @@ impl Calls {
             error,
         };
         self.0.count_outcome(outcome, None);
+    }
+}
+
+/// The series of one task of the control thread.
+#[derive(Clone, Debug)]
+pub(crate) struct TaskMetrics {
+    up: Gauge,
+    /// How often it panicked and was restarted.
+    pub(crate) restarts: Counter,
+}
+
+impl TaskMetrics {
+    pub(crate) fn new(recorder: &Recorder, workload: &Workload, task: &'static str) -> Self {
+        let mut labels = workload.labels();
+        labels.push(Label::from_static_parts("task", task));
+        Self {
+            up: recorder.gauge("mesh_control_up", labels.clone()),
+            restarts: recorder.counter("mesh_control_restarts_total", labels),
+        }
+    }
+
+    pub(crate) fn set_up(&self, up: bool) {
+        self.up.set(f64::from(u8::from(up)));
     }
 }

@@ -117,6 +117,10 @@ pub(super) const COUNTERS: &[(&str, &str)] = &[
     ),
     ("mesh_inbound_panics_total", "Handlers that panicked."),
     (
+        "mesh_control_restarts_total",
+        "Tasks of the control thread that panicked and were restarted.",
+    ),
+    (
         "mesh_inbound_connections_revoked_total",
         "Connections cut because policy turned against what went on in them.",
     ),
@@ -132,6 +136,10 @@ pub(super) const GAUGES: &[(&str, &str)] = &[
     (
         "process_start_time_seconds",
         "When the process joined, in seconds since the Unix epoch.",
+    ),
+    (
+        "mesh_control_up",
+        "Whether a task of the control thread runs: 0 from a panic until it has settled again.",
     ),
     (
         "mesh_config_age_seconds",

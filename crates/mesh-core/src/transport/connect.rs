@@ -372,6 +372,9 @@ impl Caused for ConnectFailed {
         if self.source.is::<TookTooLong>() {
             return Cause::ConnectTimeout;
         }
+        if self.source.is::<CertificateEnded>() {
+            return Cause::CertificateEnded;
+        }
         match self.source.downcast_ref() {
             // Somebody else is there.
             Some(HandshakeRefused::Certificate(_) | HandshakeRefused::NoCertificate) => {
@@ -390,7 +393,7 @@ struct TookTooLong {
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "this process's certificate has ended, so no peer would take it: discovery has not renewed it for half of its life; see its log and mesh_cert_expiry_seconds"
+    "this process's own certificate has ended, so no peer would take it: discovery has not renewed it; see /ready and the log for why"
 )]
 struct CertificateEnded;
 

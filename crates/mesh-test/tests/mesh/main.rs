@@ -2,6 +2,7 @@
 
 mod admin;
 mod authorization;
+mod beside;
 mod clock;
 mod discovery;
 mod disk;
@@ -20,6 +21,7 @@ mod operations;
 mod prometheus;
 mod raw;
 mod renewals;
+mod reports;
 mod retries;
 mod rotation;
 mod routing;
