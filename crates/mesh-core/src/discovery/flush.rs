@@ -4,7 +4,6 @@
 //! the last seconds of its traffic with it: a short program all of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -20,7 +19,7 @@ pub(crate) struct Flush {
     /// Of whom so many have their answer.
     done: Arc<watch::Sender<u64>>,
     /// Whether nothing shall be told after it.
-    last: Arc<AtomicBool>,
+    last: Arc<watch::Sender<bool>>,
     /// Wakes the uplink.
     changed: Arc<Notify>,
 }
@@ -30,20 +29,22 @@ impl Flush {
         Self {
             asked: Arc::new(watch::Sender::new(0)),
             done: Arc::new(watch::Sender::new(0)),
-            last: Arc::default(),
+            last: Arc::new(watch::Sender::new(false)),
             changed,
         }
     }
 
     /// The same as [`Flush::all`]; nothing is told after it.
     pub(super) async fn last(&self) {
-        self.last.store(true, Ordering::Relaxed);
+        self.last.send_replace(true);
         self.all().await;
     }
 
-    /// Whether what was asked for is the last that is told.
-    pub(super) fn is_last(&self) -> bool {
-        self.last.load(Ordering::Relaxed)
+    /// Ends once what was asked for is the last that is told.
+    pub(super) async fn is_last(&self) {
+        let mut last = self.last.subscribe();
+        // The sender lives as long as `self`.
+        drop(last.wait_for(|last| *last).await);
     }
 
     /// Has everything told that was counted so far; gives up after a second.

@@ -77,10 +77,16 @@ impl Uplink {
     /// wanted now, so that nothing is queued and nothing is lost.
     async fn tell(&mut self) -> Result<(), LinkFailed> {
         self.flush().await?;
-        if self.bearings.flush.is_last() {
-            // Who ends without a drain is gone as one that was killed: leases end by themselves.
-            return std::future::pending().await;
+        let flush = self.bearings.flush.clone();
+        tokio::select! {
+            biased;
+            // A process that ends without a drain withdraws nothing: its leases end by themselves.
+            () = flush.is_last() => Ok(()),
+            told = self.tell_changes() => told,
         }
+    }
+
+    async fn tell_changes(&mut self) -> Result<(), LinkFailed> {
         // One refusal must not hold up the rest, a lease that is to go least of all.
         let mut outcome = match self.subscribe().await {
             Err(error) if error.is_unknown() => return Err(error),

@@ -26,7 +26,7 @@ spec: { ports: [{ port: 80 }] }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_errors_and_calls_to_discovery_are_counted_in_linkerds_words() {
-    let mesh = TestMesh::start().await.expect("a mesh");
+    let mut mesh = TestMesh::start().await.expect("a mesh");
     mesh.apply(BROKEN).await.expect("it applies");
     let handled = Handled::default();
     let api = mesh.serve("shop/api", "api.shop", named("api", &handled));
@@ -81,6 +81,8 @@ async fn connections_errors_and_calls_to_discovery_are_counted_in_linkerds_words
     assert!(count(&web, "control_response_total", &good) >= 1.0);
     assert!(count(&web, "control_response_latency_ms_count", &discovery) >= 1.0);
 
+    // Nobody is told that the endpoint has gone.
+    mesh.stop_discovery().await;
     api.kill();
     mesh.until("a connection that cannot be made is counted", async || {
         // The first may still be answered: the runtime ends the killed task in its own time.

@@ -15,6 +15,7 @@ mod heads;
 mod hops;
 mod http;
 mod identity;
+mod leaps;
 mod load;
 mod openssl;
 mod operations;
