@@ -3,6 +3,10 @@
 //! Any authorization lets a client in; inside one, its network and its identity
 //! must both fit. There is no way to say "no": what no authorization grants is
 //! denied, so an empty policy denies everyone.
+//!
+//! Where it is uncertain whether a `Server` means a port, it narrows: a client is
+//! let in where that `Server` *and* whatever certainly governs the port do so. A
+//! guess can then close what it should not, and never open it.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,12 +18,19 @@ use crate::name::{ObjectRef, ServicePort};
 use crate::plan::inbound::{
     AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan, PatternPlan,
 };
-use crate::plan::part::NotUnderstood;
+use crate::plan::part::{NotUnderstood, Part};
 
 /// The policy of one served port, ready to be asked.
 #[derive(Clone, Debug)]
 pub struct Policy {
     port: ServicePort,
+    governs: Guard,
+    narrowed_by: Vec<Guard>,
+}
+
+/// A `Server` and its authorizations.
+#[derive(Clone, Debug)]
+struct Guard {
     server: ObjectRef,
     authorizations: Vec<Authorization>,
 }
@@ -48,6 +59,8 @@ pub enum Verdict<'a> {
     },
     /// Not let in.
     Deny {
+        /// The `Server` that does not, or the built-in default policy.
+        server: &'a ObjectRef,
         /// Why.
         reason: DenyReason,
     },
@@ -97,15 +110,12 @@ impl Policy {
     ///
     /// Never: no network is longer than its family's addresses.
     pub fn compile(plan: &InboundPlan) -> Result<Self, ClosedListener> {
-        let authorizations = plan
-            .authorizations
-            .iter()
-            .map(|part| Authorization::compile(part.understood()?))
-            .collect::<Result<_, _>>()?;
+        let narrowed_by = plan.narrowed_by.iter();
+        let narrowed_by = narrowed_by.map(|one| Guard::compile(&one.server, &one.authorizations));
         Ok(Self {
             port: plan.port.clone(),
-            server: plan.server.clone(),
-            authorizations,
+            governs: Guard::compile(&plan.server, &plan.authorizations)?,
+            narrowed_by: narrowed_by.collect::<Result<_, _>>()?,
         })
     }
 
@@ -118,19 +128,55 @@ impl Policy {
     /// The `Server` it comes from, or the built-in default policy.
     #[must_use]
     pub fn server(&self) -> &ObjectRef {
-        &self.server
+        &self.governs.server
     }
 
     /// Whether it could let any client in that proved no identity.
     #[must_use]
     pub fn admits_plaintext(&self) -> bool {
-        let open = |a: &Authorization| matches!(a.client, Clients::Anyone);
-        self.authorizations.iter().any(open)
+        self.guards().all(Guard::admits_plaintext)
+    }
+
+    fn guards(&self) -> impl Iterator<Item = &Guard> {
+        std::iter::once(&self.governs).chain(&self.narrowed_by)
     }
 
     /// Decides on one request. Allocates nothing.
     #[must_use]
     pub fn decide(&self, client: &Client<'_>) -> Verdict<'_> {
+        let mut verdict = self.governs.decide(client);
+        for guard in &self.narrowed_by {
+            match (verdict, guard.decide(client)) {
+                (Verdict::Deny { .. }, _) => break,
+                // What the governing policy grants stays named, but for what enforcement would refuse.
+                (Verdict::Allow { .. } | Verdict::Audit { .. }, Verdict::Allow { .. })
+                | (Verdict::Audit { .. }, Verdict::Audit { .. }) => {}
+                (_, stricter) => verdict = stricter,
+            }
+        }
+        verdict
+    }
+}
+
+impl Guard {
+    fn compile(
+        server: &ObjectRef,
+        authorizations: &[Part<AuthorizationPlan>],
+    ) -> Result<Self, ClosedListener> {
+        let authorizations = authorizations.iter();
+        let authorizations = authorizations.map(|part| Authorization::compile(part.understood()?));
+        Ok(Self {
+            server: server.clone(),
+            authorizations: authorizations.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn admits_plaintext(&self) -> bool {
+        let open = |a: &Authorization| matches!(a.client, Clients::Anyone);
+        self.authorizations.iter().any(open)
+    }
+
+    fn decide(&self, client: &Client<'_>) -> Verdict<'_> {
         let mut audit = None;
         for authorization in &self.authorizations {
             if !authorization.admits(client) {
@@ -142,15 +188,13 @@ impl Policy {
                 EffectPlan::Audit => audit = audit.or(Some(by)),
             }
         }
-        match audit {
-            Some(by) => Verdict::Audit { by },
-            None if self.authorizations.is_empty() => Verdict::Deny {
-                reason: DenyReason::NoAuthorization,
-            },
-            None => Verdict::Deny {
-                reason: DenyReason::NoneFits,
-            },
-        }
+        let reason = match audit {
+            Some(by) => return Verdict::Audit { by },
+            None if self.authorizations.is_empty() => DenyReason::NoAuthorization,
+            None => DenyReason::NoneFits,
+        };
+        let server = &self.server;
+        Verdict::Deny { server, reason }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Nothing is decided here a second time: each step asks the code that live
 //! traffic asks, in the order in which a request passes the layers, and writes
-//! down what it says.
+//! down what it says. Where a port may have one policy or another, the strictest
+//! verdict stands, so that no explanation lets in whom live traffic refuses.
 //!
 //! ```text
 //!  path ─▶ port ─▶ rule ─▶ the rule's filters ─▶ each backend: its filters ─▶ its authorization
@@ -52,8 +53,17 @@ pub struct Question<'a> {
 pub struct Known<'a, F> {
     /// The plan of the service that is asked for; `None` if nobody knows the service.
     pub service: Option<&'a ServicePlan>,
-    /// The policy of a backend.
+    /// The policies that a backend may have, the likeliest first; never none.
     pub inbound: F,
+}
+
+/// A policy that a port may have.
+#[derive(Clone, Debug)]
+pub struct Possible {
+    /// The policy.
+    pub plan: Part<InboundPlan>,
+    /// What has to be so for it to hold; empty for the likeliest.
+    pub guess: String,
 }
 
 /// Explains what becomes of a request.
@@ -63,7 +73,7 @@ pub struct Known<'a, F> {
 /// Never: the rule that is found was made of the plan.
 pub fn explain<F>(asked: &Question<'_>, known: &Known<'_, F>) -> Explanation
 where
-    F: Fn(&ServicePort) -> Part<InboundPlan>,
+    F: Fn(&ServicePort) -> Vec<Possible>,
 {
     let (path, bad) = match canonical(asked.path) {
         Ok(path) => (path, false),
@@ -119,7 +129,7 @@ impl Decided<'_> {
     fn go_on(
         &self,
         mut answer: Explanation,
-        inbound: &impl Fn(&ServicePort) -> Part<InboundPlan>,
+        inbound: &impl Fn(&ServicePort) -> Vec<Possible>,
     ) -> Explanation {
         let path = answer.request.path.split('?').next().unwrap_or_default();
         let away = self.rule.filters.redirect.as_ref().and_then(|redirect| {
@@ -145,9 +155,16 @@ impl Decided<'_> {
         answer.request.headers = listed(&headers);
         let split = &self.rule.split;
         let places = 0..split.backends().len();
+        let mut guesses = Vec::new();
+        let mut ask = |port: &ServicePort, client: Client<'_>| {
+            let (said, guessed) = strictest(&inbound(port), &client);
+            guesses.extend(guessed);
+            said
+        };
         answer.backends = places
-            .map(|place| self.backend(place, &headers, &answer.request, inbound))
+            .map(|place| self.backend(place, &headers, &answer.request, &mut ask))
             .collect();
+        guesses.into_iter().for_each(|guess| answer.guess(guess));
         let mut weighty = answer.backends.iter().filter(|one| one.weight > 0);
         match (weighty.clone().next(), weighty.any(|one| one.valid)) {
             (None, _) => respond(answer, 500, "no-backends"),
@@ -161,7 +178,7 @@ impl Decided<'_> {
         place: usize,
         headers: &HeaderMap,
         request: &RequestForm,
-        inbound: &impl Fn(&ServicePort) -> Part<InboundPlan>,
+        authorize: &mut impl FnMut(&ServicePort, Client<'_>) -> Authorization,
     ) -> Backend {
         let one = &self.rule.split.backends()[place];
         let mut headers = headers.clone();
@@ -194,9 +211,30 @@ impl Decided<'_> {
             response_headers: edits::of_response(filters.into_iter().flatten()),
             authorization: port
                 .zip(self.asked.client)
-                .map(|(port, client)| authorize(&inbound(port), &client)),
+                .map(|(port, client)| authorize(port, client)),
         }
     }
+}
+
+/// The strictest verdict of all that may hold, and what it rests on where they differ.
+fn strictest(possible: &[Possible], client: &Client<'_>) -> (Authorization, Vec<String>) {
+    let mut said = possible
+        .iter()
+        .map(|one| (authorize(&one.plan, client), &one.guess));
+    let (likeliest, _) = said
+        .next()
+        .expect("a port has a policy, if only the default");
+    let mut strictest = likeliest.clone();
+    let mut guesses = Vec::new();
+    for (other, guess) in said {
+        if other.verdict != likeliest.verdict {
+            guesses.push(guess.clone());
+        }
+        if other.verdict > strictest.verdict {
+            strictest = other;
+        }
+    }
+    (strictest, guesses)
 }
 
 fn authorize(plan: &Part<InboundPlan>, client: &Client<'_>) -> Authorization {
@@ -215,10 +253,12 @@ fn authorize(plan: &Part<InboundPlan>, client: &Client<'_>) -> Authorization {
         Ok(policy) => policy,
         Err(error) => return closed(error.to_string()),
     };
+    let mut server = policy.server();
     let (verdict, by, reason) = match policy.decide(client) {
         Verdict::Allow { by } => (Said::Allow, Some(by.into()), None),
         Verdict::Audit { by } => (Said::Audit, Some(by.into()), None),
-        Verdict::Deny { reason } => {
+        Verdict::Deny { server: by, reason } => {
+            server = by;
             let why = match reason {
                 DenyReason::NoAuthorization => "nobody is authorized",
                 DenyReason::NoneFits => "no authorization fits",
@@ -227,7 +267,7 @@ fn authorize(plan: &Part<InboundPlan>, client: &Client<'_>) -> Authorization {
         }
     };
     Authorization {
-        server: Some(policy.server().into()),
+        server: Some(server.into()),
         verdict,
         by,
         reason,
@@ -257,6 +297,8 @@ fn empty(asked: &Question<'_>, path: &str) -> Explanation {
         timeouts: crate::plan::outbound::TimeoutsPlan::default(),
         retry: None,
         considered: Vec::new(),
+        certain: true,
+        guesses: Vec::new(),
     }
 }
 

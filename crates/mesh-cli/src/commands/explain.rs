@@ -10,7 +10,7 @@ use mesh_policy::authorize::Client;
 use mesh_policy::explain::Question;
 use mesh_policy::explain::answer::{Backend, Explanation};
 use mesh_policy::identity::{Identity, TrustDomain};
-use mesh_policy::name::ServiceAddress;
+use mesh_policy::name::{ServiceAddress, ServicePort};
 use serde_json::Value;
 
 use super::Done;
@@ -23,7 +23,7 @@ use crate::render;
 /// Explain why a request goes where it goes, and whether it may.
 ///
 /// From files alone, by the code that serves live traffic. -n is the namespace of the caller.
-/// Exit code 1: a share of the request is refused, or goes nowhere.
+/// Exit code 1: a share of the request is refused, or goes nowhere, or the answer rests on a guess.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A file, a directory (its *.yaml, *.yml and *.json, by name), or - for standard input.
@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// The service that is called.
     #[arg(long, value_name = "NAME.NS[:PORT]")]
     to: ServiceAddress,
+    /// A port that processes serve though no Service of the files lists it; may be repeated.
+    #[arg(long, value_name = "NAME.NS:PORT")]
+    served: Vec<ServicePort>,
     /// Who calls, as `spiffe://TRUST-DOMAIN/ns/NS/sa/SA`; without it, authorization is not evaluated.
     #[arg(long, value_name = "IDENTITY")]
     from: Option<Identity>,
@@ -100,7 +103,8 @@ pub(crate) fn run(args: Args, global: &Global) -> Result<Done, Failure> {
         }),
     };
     let domain = domain.unwrap_or_else(|| "mesh.local".parse().expect("it is a trust domain"));
-    let told = Offline::new(domain, manifests.into_manifests()).explain(&question, namespace);
+    let offline = Offline::new(domain, manifests.into_manifests()).serving(args.served);
+    let told = offline.explain(&question, namespace);
     let out = match global.output {
         Output::Table | Output::Wide => text(&told),
         output => render::value(&value(&told), output),
@@ -171,6 +175,11 @@ fn text(told: &Explanation) -> String {
         let head = ["NOT", "RULE", "BECAUSE"];
         let rows: Vec<_> = rows.collect();
         text.push_str(&format!("\n{}", render::table(&head, &rows)));
+    }
+    if !told.certain {
+        text.push_str("\nThis rests on guesses:\n");
+        let guesses = told.guesses.iter();
+        text.extend(guesses.map(|guess| format!("- {guess}\n")));
     }
     text
 }

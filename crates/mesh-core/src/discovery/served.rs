@@ -269,6 +269,7 @@ mod tests {
             server: mesh_policy::name::ObjectRef::builtin("all-authenticated"),
             http: mesh_policy::plan::endpoint::HttpVersions::Both,
             authorizations: Vec::new(),
+            narrowed_by: Vec::new(),
             request_body_idle_ms: None,
         };
         Part::new("inbound/1", plan)

@@ -117,8 +117,8 @@ impl Policy {
                 tracing::info!(client = peer.name(), %by, "let in by audit; enforcement would refuse");
                 Ok(by.clone())
             }
-            Verdict::Deny { reason } => Err(Refused::Denied {
-                server: open.authorize.server().to_string(),
+            Verdict::Deny { server, reason } => Err(Refused::Denied {
+                server: server.to_string(),
                 client: peer.name(),
                 reason,
             }),

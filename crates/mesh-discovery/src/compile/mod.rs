@@ -10,13 +10,17 @@
 //! between objects are resolved here, once, so that no process has to.
 
 mod defaults;
+mod effect;
+mod grants;
 mod inbound;
 pub mod offline;
 mod outbound;
+mod ports;
 mod resilience;
 mod services;
 mod status;
 mod unreadable;
+mod warnings;
 mod world;
 
 #[cfg(test)]
@@ -36,6 +40,7 @@ pub use inbound::Workload;
 pub(crate) use services::DEFAULT_PORT;
 pub use status::{Condition, Holds, Status};
 pub use unreadable::UnreadableObject;
+pub use warnings::{Change, Ineffective};
 pub use world::{Names, World};
 
 /// All that a world is made of, read at one revision.

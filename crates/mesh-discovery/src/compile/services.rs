@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_policy::manifest::{Manifest, Resilience, Spec};
+use mesh_policy::manifest::{Manifest, Resilience, Service, Spec};
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
+
+use super::Workload;
 
 /// The port that is meant where neither a process nor a Service says one.
 pub(crate) const DEFAULT_PORT: u16 = 80;
@@ -17,10 +19,8 @@ pub(super) struct Services(BTreeMap<ServiceName, Ports>);
 struct Ports {
     /// What its Service object lists; empty without one.
     applied: BTreeSet<u16>,
-    named: BTreeMap<String, u16>,
+    object: Option<Service>,
     served: BTreeSet<u16>,
-    /// What the annotations of its Service object say.
-    resilience: Option<Resilience>,
 }
 
 impl Services {
@@ -41,13 +41,8 @@ impl Services {
                 name,
             };
             let ports = services.0.entry(name).or_default();
-            ports.resilience = Some(spec.resilience.clone());
-            for port in &spec.ports {
-                ports.applied.insert(port.port);
-                ports
-                    .named
-                    .extend(port.name.clone().map(|name| (name, port.port)));
-            }
+            ports.applied = spec.ports.iter().map(|port| port.port).collect();
+            ports.object = Some(spec.clone());
         }
         for port in served {
             let ports = services.0.entry(port.service.clone()).or_default();
@@ -66,7 +61,7 @@ impl Services {
 
     /// What the annotations of the service's object say, if it has one.
     pub(super) fn resilience(&self, service: &ServiceName) -> Option<&Resilience> {
-        self.0.get(service)?.resilience.as_ref()
+        Some(&self.object(service)?.resilience)
     }
 
     /// The logical ports: what the Service object lists, else what was served.
@@ -83,7 +78,32 @@ impl Services {
 
     /// The service's port of this name.
     pub(super) fn named(&self, service: &ServiceName, name: &str) -> Option<u16> {
-        self.0.get(service)?.named.get(name).copied()
+        let mut ports = self.object(service)?.ports.iter();
+        let named = ports.find(|port| port.name.as_deref() == Some(name));
+        named.map(|port| port.port)
+    }
+
+    /// What its Service object says, if it has one.
+    pub(super) fn object(&self, service: &ServiceName) -> Option<&Service> {
+        self.0.get(service)?.object.as_ref()
+    }
+
+    /// All services that have an object.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&ServiceName, &Service)> {
+        let all = self.0.iter();
+        all.filter_map(|(name, ports)| Some((name, ports.object.as_ref()?)))
+    }
+
+    /// The Service objects that select `workload`, as a cluster's would.
+    pub(super) fn selecting(&self, workload: &Workload<'_>) -> Vec<(&ServiceName, &Service)> {
+        let objects = self.objects();
+        let selecting = objects.filter(|(name, Service { selector, .. })| {
+            let mut wanted = selector.iter();
+            name.namespace.as_str() == workload.namespace
+                && !selector.is_empty()
+                && wanted.all(|(key, value)| workload.labels.get(key) == Some(value))
+        });
+        selecting.collect()
     }
 
     /// The service's port if it has just one.
@@ -91,6 +111,16 @@ impl Services {
         let mut ports = self.ports(service);
         let only = ports.next()?;
         ports.next().is_none().then_some(only)
+    }
+
+    /// Whether an edit to a Service can leave the process that serves `address` on another
+    /// port: it names none, and the Service does not have just one.
+    pub(super) fn unsure(&self, address: &ServiceAddress) -> bool {
+        let applied = self
+            .0
+            .get(&address.service)
+            .map(|ports| ports.applied.len());
+        address.port.is_none() && applied != Some(1)
     }
 
     /// The logical port that a process means which says it serves `address`: the one it

@@ -5,12 +5,14 @@
 //! than what processes are told.
 
 use mesh_policy::manifest::{
-    AuthorizationPolicy, HttpRoute, Manifest, Parent, PolicyTarget, Server, ServerAuthorization,
-    ServerTarget, Spec, TrafficSplit, Unusable,
+    AuthorizationPolicy, HttpRoute, Manifest, Parent, PolicyTarget, Server, Spec, TrafficSplit,
+    Unusable,
 };
 use mesh_policy::name::ServiceName;
 use mesh_policy::plan::outbound::TargetPlan;
 
+use super::effect::Unguarded;
+use super::grants::attaches;
 use super::outbound::{Routes, target};
 use super::world::World;
 
@@ -67,6 +69,7 @@ impl Condition {
 }
 
 const ACCEPTED: &str = "Accepted";
+const EFFECTIVE: &str = "Effective";
 const RESOLVED: &str = "ResolvedRefs";
 const CONFLICTED: &str = "Conflicted";
 const NO_TARGET: &str = "NoMatchingTarget";
@@ -80,9 +83,7 @@ impl World {
             Spec::TrafficSplit(split) => self.of_split(manifest, split),
             Spec::Server(server) => self.of_server(manifest, server),
             Spec::AuthorizationPolicy(policy) => self.of_policy(manifest, policy),
-            Spec::ServerAuthorization(authorization) => {
-                vec![self.of_authorization(manifest, authorization)]
-            }
+            Spec::ServerAuthorization(_) => self.of_authorization(manifest),
             Spec::Service(_) | Spec::MeshTlsAuthentication(_) | Spec::NetworkAuthentication(_) => {
                 vec![Condition::good(ACCEPTED)]
             }
@@ -162,18 +163,28 @@ impl World {
     }
 
     fn of_server(&self, manifest: &Manifest, server: &Server) -> Vec<Condition> {
-        let mut conditions = vec![Condition::good(ACCEPTED)];
-        let older = self.policies.older_twin(manifest, server);
-        conditions.extend(older.map(|older| Condition {
+        let effect = self.effects().of(manifest);
+        let mut conditions = vec![
+            Condition::good(ACCEPTED),
+            effective(effect.unguarded(&server.port)),
+        ];
+        conditions.extend(effect.superseded().map(|message| Condition {
             about: CONFLICTED,
             holds: Holds::Yes,
             reason: "Superseded",
-            message: format!(
-                "the older Server {} selects the same workloads and port, and holds: remove one of the two",
-                older.meta.name
-            ),
+            message,
         }));
         conditions
+    }
+
+    /// Whether what the policy `manifest` says holds anywhere; nothing where it names no `Server`.
+    fn attached(&self, manifest: &Manifest) -> Option<Condition> {
+        let servers = self.policies.servers(manifest.meta.namespace.as_str());
+        let servers: Vec<_> = servers
+            .filter(|server| attaches(manifest, server.manifest))
+            .collect();
+        let some = !servers.is_empty();
+        some.then(|| effective(self.effects().of_all(&servers)))
     }
 
     fn of_policy(&self, manifest: &Manifest, policy: &AuthorizationPolicy) -> Vec<Condition> {
@@ -192,7 +203,7 @@ impl World {
             }
             PolicyTarget::Server(_) | PolicyTarget::Namespace => Condition::good(ACCEPTED),
         };
-        let missing = self.policies.missing(&policy.authentications);
+        let missing = self.policies.grants.missing(&policy.authentications);
         let resolved = match missing {
             None => Condition::good(RESOLVED),
             Some(reference) => {
@@ -203,23 +214,24 @@ impl World {
                 Condition::bad(RESOLVED, "AuthenticationNotFound", message)
             }
         };
-        vec![accepted, resolved]
+        let mut conditions = vec![accepted, resolved];
+        conditions.extend(self.attached(manifest));
+        conditions
     }
 
-    fn of_authorization(
-        &self,
-        manifest: &Manifest,
-        authorization: &ServerAuthorization,
-    ) -> Condition {
-        let found = match &authorization.servers {
-            ServerTarget::Name(name) => self.policies.has_server(manifest, name),
-            ServerTarget::Selector(selector) => self.policies.selects_server(manifest, selector),
-        };
-        if found {
-            return Condition::good(ACCEPTED);
+    fn of_authorization(&self, manifest: &Manifest) -> Vec<Condition> {
+        if let Some(effective) = self.attached(manifest) {
+            return vec![Condition::good(ACCEPTED), effective];
         }
         let message = "it names no Server of this namespace: apply one, or correct spec.server";
-        Condition::bad(ACCEPTED, NO_TARGET, message.to_owned())
+        vec![Condition::bad(ACCEPTED, NO_TARGET, message.to_owned())]
+    }
+}
+
+fn effective(unguarded: Option<Unguarded>) -> Condition {
+    match unguarded {
+        None => Condition::good(EFFECTIVE),
+        Some(Unguarded { reason, message }) => Condition::bad(EFFECTIVE, reason, message),
     }
 }
 

@@ -1,5 +1,6 @@
 mod filters;
 mod resilience;
+mod servers;
 
 use std::collections::BTreeMap;
 

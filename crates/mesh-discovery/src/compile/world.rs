@@ -1,15 +1,17 @@
 //! Everything at one revision, immutable, with plans made when they are first asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use mesh_policy::manifest::Manifest;
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
-use mesh_policy::plan::endpoint::{Endpoint, EndpointSet};
+use mesh_policy::plan::endpoint::{Endpoint, EndpointSet, HttpVersions};
 use mesh_policy::plan::inbound::InboundPlan;
 use mesh_policy::plan::outbound::{ServicePlan, TargetPlan};
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::watch::Cursor;
 
+use super::effect::{Effects, Serving};
 use super::inbound::{Policies, Workload};
 use super::outbound::Routes;
 use super::services::Services;
@@ -29,6 +31,12 @@ pub struct World {
     unreadable: Unreadable,
     endpoints: BTreeMap<ServicePort, Arc<EndpointSet>>,
     nobody: Arc<EndpointSet>,
+    pub(super) objects: Vec<Arc<Manifest>>,
+    pub(super) served: BTreeSet<ServicePort>,
+    /// Every kind of process that serves now.
+    pub(super) workloads: BTreeSet<Serving>,
+    /// What each `Server` guards, once somebody asks.
+    effects: OnceLock<Effects>,
     /// Bounded by the services that exist and the namespaces that have routes of their own.
     plans: Mutex<BTreeMap<Reading, Arc<ServicePlan>>>,
     names: Names,
@@ -54,7 +62,7 @@ impl World {
         let manifests = sources.objects.iter().map(|manifest| &**manifest);
         let services = Services::new(manifests, &sources.served);
         let policies = Policies::new(sources.domain, &sources.objects);
-        let endpoints = endpoints(&services, &policies, &sources.registrations);
+        let (endpoints, workloads) = endpoints(&services, &policies, &sources.registrations);
         Self {
             cursor: sources.cursor,
             routes: Routes::new(&sources.objects),
@@ -63,6 +71,10 @@ impl World {
             unreadable: Unreadable::default(),
             endpoints,
             nobody: Arc::default(),
+            objects: sources.objects,
+            served: sources.served,
+            workloads,
+            effects: OnceLock::new(),
             plans: Mutex::default(),
             names: Names::default(),
         }
@@ -177,31 +189,55 @@ impl World {
         self.unreadable
             .close_inbound(plan, (serves, workload), &self.policies)
     }
+
+    /// What each `Server` guards. Costs the kinds of processes times the `Server`s of their
+    /// namespaces, once a world.
+    pub(super) fn effects(&self) -> &Effects {
+        self.effects
+            .get_or_init(|| Effects::new(&self.services, &self.policies, &self.workloads))
+    }
 }
 
+/// Who serves each port, and every kind of process that serves. Processes that policy cannot
+/// tell apart are asked for once.
 fn endpoints(
     services: &Services,
     policies: &Policies,
     registrations: &[Registered],
-) -> BTreeMap<ServicePort, Arc<EndpointSet>> {
+) -> (BTreeMap<ServicePort, Arc<EndpointSet>>, BTreeSet<Serving>) {
     let mut sets: BTreeMap<ServicePort, EndpointSet> = BTreeMap::new();
+    let mut kinds: BTreeMap<_, HttpVersions> = BTreeMap::new();
     for registered in registrations {
         let registration = &registered.registration;
-        let port = services.resolve(&registration.serves);
+        let serves = &registration.serves;
         let workload = Workload::new(&registered.identity, &registration.labels);
+        let kind = (workload.namespace, workload.labels, serves);
+        let http = kinds.entry(kind).or_insert_with(|| {
+            let candidates = policies.candidates(services, serves, &workload);
+            candidates.decide().http()
+        });
         let endpoint = Endpoint {
             address: registration.address,
             identity: Some(registered.identity.clone()),
-            http: policies.http(services, &registration.serves, &workload),
+            http: *http,
             weight: registration.weight,
             workload: registration.workload.clone(),
             instance: registration.instance.clone(),
             zone: registration.zone.clone(),
         };
-        let set = sets.entry(port).or_default();
+        let set = sets.entry(services.resolve(serves)).or_default();
         set.0.insert(registered.id.clone(), endpoint);
     }
-    sets.into_iter()
-        .map(|(port, set)| (port, Arc::new(set)))
-        .collect()
+    let sets = sets.into_iter();
+    let kinds = kinds
+        .into_keys()
+        .map(|(namespace, labels, serves)| Serving {
+            namespace: namespace.to_owned(),
+            labels: labels.clone(),
+            serves: serves.clone(),
+        });
+    (
+        sets.map(|(port, set)| (port, Arc::new(set))).collect(),
+        kinds.collect(),
+    )
 }

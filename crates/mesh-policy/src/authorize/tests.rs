@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::endpoint::HttpVersions;
+use crate::plan::inbound::NarrowingPlan;
 use crate::plan::part::Part;
 
 const HERE: &str = "10.1.2.3";
@@ -46,6 +47,7 @@ fn policy(grants: Vec<AuthorizationPlan>) -> Policy {
             .into_iter()
             .map(|grant| Part::new("authorization/1", grant))
             .collect(),
+        narrowed_by: Vec::new(),
         request_body_idle_ms: None,
     })
     .unwrap()
@@ -89,6 +91,81 @@ proptest! {
         let wider = [granted, vec![more.clone()]].concat();
         let after = admits(&grants(&wider), Some(&id(&client)), HERE);
         prop_assert_eq!(after, before || client == more);
+    }
+}
+
+/// What the first of these lists grants, as far as every other one does too.
+fn narrowed(grants: &[&[AuthorizationPlan]]) -> Policy {
+    let (governs, narrowing) = grants.split_first().unwrap();
+    let parts = |grants: &[AuthorizationPlan]| {
+        let grants = grants.iter().cloned();
+        grants
+            .map(|grant| Part::new("authorization/1", grant))
+            .collect()
+    };
+    let narrowing = narrowing.iter().enumerate();
+    Policy::compile(&InboundPlan {
+        port: "api.shop:80".parse().unwrap(),
+        server: ObjectRef::builtin("test"),
+        http: HttpVersions::Both,
+        authorizations: parts(governs),
+        narrowed_by: narrowing
+            .map(|(place, grants)| NarrowingPlan {
+                server: ObjectRef::builtin(&format!("narrowing {place}")),
+                authorizations: parts(grants),
+            })
+            .collect(),
+        request_body_idle_ms: None,
+    })
+    .unwrap()
+}
+
+proptest! {
+    /// Whoever is let in fits what governs and everything that narrows.
+    #[test]
+    fn z01_what_narrows_never_adds(
+        granted in proptest::collection::vec("[a-c]", 0..4),
+        narrowing in proptest::collection::vec(proptest::collection::vec("[a-c]", 0..4), 0..3),
+        client in "[a-c]",
+    ) {
+        let id = |account: &str| format!("spiffe://mesh.local/ns/shop/sa/{account}");
+        let grants = |accounts: &Vec<String>| {
+            let grants = accounts.iter().map(|account| grant("a", &[], exactly(&id(account))));
+            grants.collect::<Vec<_>>()
+        };
+        let all: Vec<_> = std::iter::once(&granted).chain(&narrowing).map(grants).collect();
+        let all: Vec<&[_]> = all.iter().map(Vec::as_slice).collect();
+        let found = admits(&narrowed(&all), Some(&id(&client)), HERE);
+        let all = narrowing.iter().chain([&granted]).all(|one| one.contains(&client));
+        prop_assert_eq!(found, all);
+    }
+}
+
+#[test]
+fn a_verdict_names_what_refuses_and_what_would() {
+    let client = Client {
+        identity: None,
+        address: HERE.parse().unwrap(),
+    };
+    let anyone = [grant("anyone", &[], ClientPlan::Anyone)];
+    let audit = [AuthorizationPlan {
+        effect: EffectPlan::Audit,
+        ..grant("audit", &[], ClientPlan::Anyone)
+    }];
+    let by = |policy: &Policy| match policy.decide(&client) {
+        Verdict::Allow { by } => format!("allow {}", by.name),
+        Verdict::Audit { by } => format!("audit {}", by.name),
+        Verdict::Deny { server, reason } => format!("deny {} {reason:?}", server.name),
+    };
+    let table: [(&[&[_]], _); 5] = [
+        (&[&anyone, &anyone], "allow anyone"),
+        (&[&anyone, &audit], "audit audit"),
+        (&[&audit, &anyone], "audit audit"),
+        (&[&anyone, &anyone, &[]], "deny narrowing 1 NoAuthorization"),
+        (&[&[], &anyone], "deny test NoAuthorization"),
+    ];
+    for (grants, expected) in table {
+        assert_eq!(by(&narrowed(grants)), expected);
     }
 }
 
@@ -149,7 +226,11 @@ fn plaintext_is_worth_reading_only_where_somebody_may_use_it() {
     let anyone = grant("a", &["10.0.0.0/8"], ClientPlan::Anyone);
     assert!(policy(vec![grant("b", &[], exactly(WEB)), anyone]).admits_plaintext());
     let any_identity = matching(PatternPlan::default());
-    assert!(!policy(vec![grant("b", &[], any_identity)]).admits_plaintext());
+    assert!(!policy(vec![grant("b", &[], any_identity.clone())]).admits_plaintext());
+    let anyone = [grant("a", &[], ClientPlan::Anyone)];
+    let narrow = [grant("b", &[], any_identity)];
+    assert!(narrowed(&[&anyone, &anyone]).admits_plaintext());
+    assert!(!narrowed(&[&anyone, &narrow]).admits_plaintext());
 }
 
 #[test]
@@ -244,6 +325,7 @@ fn z16_an_authorization_that_is_not_understood_closes_the_listener() {
             "authorization/1",
             grant("a", &[], ClientPlan::Anyone),
         )],
+        narrowed_by: Vec::new(),
         request_body_idle_ms: None,
     };
     assert!(Policy::compile(&plan).is_ok());

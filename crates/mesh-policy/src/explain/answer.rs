@@ -35,6 +35,10 @@ pub struct Explanation {
     pub retry: Option<RetryPlan>,
     /// The matches of all other rules of the port, in the order of precedence.
     pub considered: Vec<Other>,
+    /// Whether nothing of this rests on a guess.
+    pub certain: bool,
+    /// What it rests on, each as a sentence.
+    pub guesses: Vec<String>,
 }
 
 /// What becomes of a request.
@@ -144,8 +148,8 @@ pub struct Authorization {
     pub reason: Option<String>,
 }
 
-/// What was decided of a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What was decided of a caller, the mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Let in.
@@ -184,10 +188,21 @@ pub struct Other {
 }
 
 impl Explanation {
-    /// Whether all of the request's shares arrive: it is forwarded or redirected, and every
-    /// backend with a weight can be called and lets the caller in.
+    /// Notes what this rests on.
+    pub fn guess(&mut self, guess: String) {
+        self.certain = false;
+        if !self.guesses.contains(&guess) {
+            self.guesses.push(guess);
+        }
+    }
+
+    /// Whether all of the request's shares arrive for certain: it is forwarded or redirected,
+    /// every backend with a weight can be called and lets the caller in, and nothing is guessed.
     #[must_use]
     pub fn arrives(&self) -> bool {
+        if !self.certain {
+            return false;
+        }
         let refuses = |backend: &Backend| {
             let denied = backend.authorization.as_ref();
             !backend.valid || denied.is_some_and(|one| one.verdict == Verdict::Deny)

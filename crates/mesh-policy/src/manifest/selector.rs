@@ -56,6 +56,44 @@ impl LabelSelector {
         let has = |(key, value)| labels.get(key) == Some(value);
         self.labels.iter().all(has) && self.expressions.iter().all(|e| e.holds(labels))
     }
+
+    /// Whether something with these labels and perhaps more is selected; `None` if that
+    /// depends on what more there is.
+    #[must_use]
+    pub fn matches_with_more(&self, labels: &BTreeMap<String, String>) -> Option<bool> {
+        let equal = self.labels.iter().map(|(key, value)| {
+            let found = labels.get(key)?;
+            Some(found == value)
+        });
+        let expressed = self.expressions.iter();
+        let expressed = expressed.map(|e| labels.contains_key(&e.key).then(|| e.holds(labels)));
+        let mut selected = Some(true);
+        for known in equal.chain(expressed) {
+            match known {
+                Some(true) => {}
+                Some(false) => return Some(false),
+                None => selected = None,
+            }
+        }
+        selected
+    }
+
+    /// Labels that are selected, as few as that takes; `None` if no labels are.
+    #[must_use]
+    pub fn example(&self) -> Option<BTreeMap<String, String>> {
+        let mut labels = self.labels.clone();
+        for one in &self.expressions {
+            let value = match one.operator {
+                Operator::In => one.values.first().cloned(),
+                Operator::Exists => Some(String::new()),
+                Operator::NotIn | Operator::DoesNotExist => None,
+            };
+            if let Some(value) = value {
+                labels.entry(one.key.clone()).or_insert(value);
+            }
+        }
+        self.matches(&labels).then_some(labels)
+    }
 }
 
 impl Expression {
@@ -118,6 +156,38 @@ fn expression(at: &At<'_>) -> Option<Expression> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_more_labels_could_change_is_not_known() {
+        let one = |operator| Expression {
+            key: "tier".into(),
+            operator,
+            values: ["a".to_owned()].into(),
+        };
+        let equal = LabelSelector::of_labels([("tier".to_owned(), "a".to_owned())].into());
+        let expressed = [
+            Operator::In,
+            Operator::NotIn,
+            Operator::Exists,
+            Operator::DoesNotExist,
+        ];
+        let expressed = expressed.map(|operator| LabelSelector {
+            labels: BTreeMap::new(),
+            expressions: vec![one(operator)],
+        });
+        for selector in [equal].iter().chain(&expressed) {
+            assert_eq!(selector.matches_with_more(&BTreeMap::new()), None);
+            for value in ["a", "b"] {
+                let labels = BTreeMap::from([("tier".to_owned(), value.to_owned())]);
+                let known = Some(selector.matches(&labels));
+                assert_eq!(selector.matches_with_more(&labels), known, "{selector:?}");
+            }
+            let labels = selector.example().unwrap();
+            assert!(selector.matches(&labels), "{selector:?}: {labels:?}");
+        }
+        let everything = LabelSelector::default();
+        assert_eq!(everything.matches_with_more(&BTreeMap::new()), Some(true));
+    }
 
     #[test]
     fn each_operator_is_that_of_kubernetes() {

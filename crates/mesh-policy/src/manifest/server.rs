@@ -1,5 +1,6 @@
-//! policy.linkerd.io `Server`: one logical port of the workloads it selects.
+//! policy.linkerd.io `Server`: one port of the workloads it selects.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::fields::{At, Fields};
@@ -15,7 +16,7 @@ use crate::plan::endpoint::HttpVersions;
 pub struct Server {
     /// Which workloads.
     pub selector: LabelSelector,
-    /// Which of their logical ports.
+    /// Which of their ports: the logical one, or the container's as a Service names it.
     pub port: PortSelector,
     /// Which versions of HTTP it speaks.
     pub http: HttpVersions,
@@ -25,7 +26,7 @@ pub struct Server {
     pub request_body_idle: Option<Duration>,
 }
 
-/// A port by number or by the name that the Service gives it.
+/// A port by number or by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortSelector {
     /// The number.
@@ -34,10 +35,19 @@ pub enum PortSelector {
     Name(String),
 }
 
+impl fmt::Display for PortSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 pub(super) fn read(at: &At<'_>, metadata: &At<'_>) -> Option<Server> {
     let mut fields = at.fields();
     let selector = selector(&mut fields);
-    let port = fields.need("port", "write the logical port");
+    let port = fields.need("port", "write a port of the selected workloads");
     let protocol = fields.take("proxyProtocol");
     let access_policy = fields.take("accessPolicy");
     fields.finish();

@@ -22,10 +22,24 @@ pub struct InboundPlan {
     pub http: HttpVersions,
     /// Any of these lets a client in; none at all lets nobody in.
     pub authorizations: Vec<Part<AuthorizationPlan>>,
+    /// `Server`s that may mean this port: each of them must let a client in too. A plan that
+    /// has any requires `narrowing/1`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowed_by: Vec<NarrowingPlan>,
     /// How long a request body may be silent, in milliseconds: absent means the
     /// process's default, 0 means for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_body_idle_ms: Option<u64>,
+}
+
+/// A `Server` that takes away from whom a port lets in, and never adds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NarrowingPlan {
+    /// The `Server`.
+    pub server: ObjectRef,
+    /// Any of these is enough for this `Server`; none at all lets nobody in.
+    pub authorizations: Vec<Part<AuthorizationPlan>>,
 }
 
 /// One reason to let a client in: its network *and* its identity must fit.

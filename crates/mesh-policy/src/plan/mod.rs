@@ -34,6 +34,7 @@ pub const CAPABILITIES: &[&str] = &[
     "authorization/1",
     "filters/1",
     "inbound/1",
+    "narrowing/1",
     "query/1",
     "regex/1",
     "retry/1",

@@ -55,6 +55,14 @@ impl<T> Part<T> {
         }
     }
 
+    /// Marks the part as requiring `capability` too.
+    #[must_use]
+    pub fn requiring(mut self, capability: &str) -> Self {
+        let (Self::Understood { requires, .. } | Self::NotUnderstood { requires, .. }) = &mut self;
+        requires.insert(capability.to_owned());
+        self
+    }
+
     /// The body, or why there is none.
     ///
     /// # Errors

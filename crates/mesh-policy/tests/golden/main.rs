@@ -16,7 +16,7 @@ use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::endpoint::{Endpoint, EndpointSet, HttpVersions};
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse, Refusal};
 use mesh_policy::plan::inbound::{
-    AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NetworkPlan, PatternPlan,
+    AuthorizationPlan, ClientPlan, EffectPlan, InboundPlan, NarrowingPlan, NetworkPlan, PatternPlan,
 };
 use mesh_policy::plan::part::Part;
 use mesh_policy::plan::registration::Registration;
@@ -268,6 +268,7 @@ fn the_policy_of_a_listener_keeps_its_form() {
         authorizations: [web_from_inside, authenticated, audited]
             .map(|grant| Part::new("authorization/1", grant))
             .into(),
+        narrowed_by: Vec::new(),
         request_body_idle_ms: Some(0),
     };
     agree(
@@ -276,6 +277,34 @@ fn the_policy_of_a_listener_keeps_its_form() {
             plan: Part::new("inbound/1", plan),
         }),
         include_str!("event-inbound.json"),
+    );
+}
+
+#[test]
+fn a_policy_that_others_narrow_keeps_its_form_and_closes_for_older_readers() {
+    let anyone = AuthorizationPlan {
+        source: ObjectRef::builtin("all-unauthenticated"),
+        effect: EffectPlan::Allow,
+        networks: Vec::new(),
+        client: ClientPlan::Anyone,
+    };
+    let plan = InboundPlan {
+        port: port("api.shop:80"),
+        server: ObjectRef::builtin("all-authenticated"),
+        http: HttpVersions::Both,
+        authorizations: vec![Part::new("authorization/1", anyone)],
+        narrowed_by: vec![NarrowingPlan {
+            server: object("policy.linkerd.io", "Server", "metrics"),
+            authorizations: Vec::new(),
+        }],
+        request_body_idle_ms: None,
+    };
+    agree(
+        &event(Change::Inbound {
+            serves: "api.shop".parse().unwrap(),
+            plan: Part::new("inbound/1", plan).requiring("narrowing/1"),
+        }),
+        include_str!("event-inbound-narrowed.json"),
     );
 }
 

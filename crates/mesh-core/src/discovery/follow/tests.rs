@@ -126,6 +126,7 @@ fn inbound() -> Change {
         server: ObjectRef::builtin("all-authenticated"),
         http: HttpVersions::Both,
         authorizations: Vec::new(),
+        narrowed_by: Vec::new(),
         request_body_idle_ms: None,
     };
     Change::Inbound {

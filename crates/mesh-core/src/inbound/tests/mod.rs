@@ -171,6 +171,7 @@ fn plan(clients: Vec<ClientPlan>) -> Part<InboundPlan> {
             server: mesh_policy::name::ObjectRef::builtin("some-server"),
             http: mesh_policy::plan::endpoint::HttpVersions::Both,
             authorizations: clients.into_iter().map(authorization).collect(),
+            narrowed_by: Vec::new(),
             request_body_idle_ms: None,
         },
     )

@@ -4,13 +4,18 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use mesh_policy::manifest::{parse_json, parse_yaml};
+use mesh_policy::plan::registration::Registration;
 use mesh_policy::plan::watch::Cursor;
 
 use super::*;
-use crate::compile::Sources;
+use crate::compile::{Registered, Sources};
 
 /// Every object of `yaml` and how it stands, one line a condition.
 fn told(yaml: &str, served: &[&str]) -> String {
+    told_of(yaml, served, Vec::new())
+}
+
+fn told_of(yaml: &str, served: &[&str], registrations: Vec<Registered>) -> String {
     let parsed = parse_yaml("test.yaml", yaml).unwrap();
     let aged = parsed.manifests.iter().enumerate().map(|(age, manifest)| {
         let mut json = manifest.raw.clone();
@@ -25,7 +30,7 @@ fn told(yaml: &str, served: &[&str]) -> String {
         },
         domain: "mesh.local".parse().unwrap(),
         objects: objects.clone(),
-        registrations: Vec::new(),
+        registrations,
         served: served.iter().map(|port| port.parse().unwrap()).collect(),
     });
     let mut lines = String::new();
@@ -195,4 +200,113 @@ allow ResolvedRefs No AuthenticationNotFound
     let twins = told(&[server("api"), server("b")].concat(), &[]);
     assert!(twins.contains("b Conflicted Yes Superseded"), "{twins}");
     assert!(!twins.contains("api Conflicted"), "{twins}");
+}
+
+/// A process that serves this with these labels, as others would do it too.
+fn process(serves: &str, labels: &[(&str, &str)]) -> Registered {
+    let labels = labels.iter();
+    let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    Registered {
+        id: "1".to_owned(),
+        identity: "spiffe://mesh.local/ns/shop/sa/api".parse().unwrap(),
+        registration: Registration {
+            watch: "w".to_owned(),
+            serves: serves.parse().unwrap(),
+            address: ([127, 0, 0, 1], 1).into(),
+            workload: "api".to_owned(),
+            instance: "api-1".to_owned(),
+            labels: labels.collect(),
+            zone: None,
+            weight: 100,
+        },
+    }
+}
+
+const OF_API: &str = "
+apiVersion: v1
+kind: Service
+metadata: { name: api, namespace: shop }
+spec: { selector: { app: api }, ports: [{ name: http, port: 80, targetPort: 3000 }] }
+---
+";
+
+fn selecting(name: &str, app: &str, port: &str) -> String {
+    let all = server(name).replace("port: 80", &format!("port: {port}"));
+    all.replace(
+        "podSelector: {}",
+        &format!("podSelector: {{ matchLabels: {{ app: {app} }} }}"),
+    )
+}
+
+#[test]
+fn a_server_says_whether_it_guards_anything() {
+    let labelled: &[_] = &[("app", "api")];
+    let table = [
+        ("api", "3000", Some(labelled), "Effective Yes Effective"),
+        ("api", "http", Some(labelled), "Effective Yes Effective"),
+        (
+            "apii",
+            "80",
+            Some(labelled),
+            "Effective No NoMatchingWorkload",
+        ),
+        ("api", "9090", Some(labelled), "Effective No NoMatchingPort"),
+        (
+            "api",
+            "admin",
+            Some(labelled),
+            "Effective No NoMatchingPort",
+        ),
+        (
+            "api",
+            "linkerd-admin",
+            Some(labelled),
+            "Effective No NoMatchingPort",
+        ),
+        // MESH_LABELS was forgotten.
+        ("api", "80", Some(&[]), "Effective No NoMatchingWorkload"),
+        // What is about to run counts, where nobody serves the Service yet.
+        ("api", "80", None, "Effective Yes Effective"),
+        ("api", "81", None, "Effective No NoMatchingPort"),
+    ];
+    for (app, port, labels, expected) in table {
+        let runs = labels.map(|labels| process("api.shop", labels));
+        let yaml = [OF_API, &selecting("s", app, port)].concat();
+        let found = told_of(&yaml, &[], runs.into_iter().collect());
+        let line = format!("s {expected}");
+        assert!(found.contains(&line), "{app} {port} {labels:?}: {found}");
+    }
+}
+
+#[test]
+fn a_server_that_loses_every_port_says_to_whom() {
+    let older = selecting("older", "api", "http");
+    let yaml = [
+        OF_API,
+        &older,
+        &selecting("s", "api", "80"),
+        &POLICY.replace("name: api }", "name: s }"),
+        WEB,
+    ]
+    .concat();
+    let found = told_of(&yaml, &[], vec![process("api.shop", &[("app", "api")])]);
+    for line in [
+        "older Effective Yes Effective",
+        "s Effective No Superseded",
+        "s Conflicted Yes Superseded",
+        "allow Accepted Yes Accepted",
+        "allow Effective No Superseded",
+    ] {
+        assert!(found.contains(line), "{line}: {found}");
+    }
+    // It loses one port of two.
+    let yaml = yaml.replacen("metadata: { name: s, namespace: shop }\nspec: { podSelector: { matchLabels: { app: api } }", "metadata: { name: s, namespace: shop }\nspec: { podSelector: {}", 1);
+    let other = Registered {
+        id: "2".to_owned(),
+        ..process("web.shop:80", &[])
+    };
+    let both = vec![process("api.shop", &[("app", "api")]), other];
+    let found = told_of(&yaml, &[], both);
+    assert!(found.contains("s Effective Yes Effective"), "{found}");
+    assert!(found.contains("s Conflicted Yes Superseded"), "{found}");
 }

@@ -14,7 +14,7 @@ fn a_server_that_selects_nothing_certain_is_refused() {
         ),
         (
             "{ podSelector: {} }",
-            "7: spec.port: is missing, write the logical port",
+            "7: spec.port: is missing, write a port of the selected workloads",
         ),
         (
             "{ podSelector: {}, port: 0 }",
