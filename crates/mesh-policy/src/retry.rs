@@ -232,11 +232,23 @@ impl RetryPolicy {
     /// not held to the limit on response headers. Its outcome does not matter.
     #[must_use]
     pub fn is_last(&self, facts: &Facts<'_>) -> bool {
-        let silent = Facts {
-            outcome: Outcome::Failed(Failure::Timeout),
-            ..*facts
-        };
-        !matches!(self.decide(&silent, Draw(0)), Decision::Retry(_))
+        let outcome = Outcome::Failed(Failure::Timeout);
+        !self.retries(&Facts { outcome, ..*facts })
+    }
+
+    /// Whether a gRPC status that has not come yet may make for another try.
+    #[must_use]
+    pub fn awaits_status(&self, facts: &Facts<'_>) -> bool {
+        let codes = self.wanted.iter().flat_map(|wanted| &wanted.grpc);
+        codes.into_iter().any(|code| {
+            let (status, grpc) = (200, Some(*code));
+            let outcome = Outcome::Answered { status, grpc };
+            self.retries(&Facts { outcome, ..*facts })
+        })
+    }
+
+    fn retries(&self, facts: &Facts<'_>) -> bool {
+        matches!(self.decide(facts, Draw(0)), Decision::Retry(_))
     }
 
     /// What to do about a try that ended; `draw` spreads the waits.
@@ -247,12 +259,7 @@ impl RetryPolicy {
             Outcome::Answered { .. } => None,
         };
         match failure {
-            Some(
-                failure @ (Failure::Connect
-                | Failure::Refused
-                | Failure::GoAway
-                | Failure::GoAwayForError),
-            ) => {
+            Some(failure) if !matches!(failure, Failure::Reset | Failure::Timeout) => {
                 let (after, charge) = self.again(failure, facts.tries, draw);
                 let tries = Tries {
                     unprocessed: facts.tries.unprocessed + 1,

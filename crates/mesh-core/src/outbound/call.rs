@@ -208,9 +208,9 @@ impl Call {
         self.tried_at
     }
 
-    /// This try begins now.
-    pub(crate) fn begin_try(&mut self) {
-        self.tried_at = Instant::now();
+    /// This try begins `now`.
+    pub(crate) const fn begin_try(&mut self, now: Instant) {
+        self.tried_at = now;
     }
 
     /// Until when somebody waits for the response headers.

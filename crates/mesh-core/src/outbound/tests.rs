@@ -1,5 +1,6 @@
 mod balancing;
 mod filters;
+mod grpc;
 mod heads;
 mod retries;
 mod series;

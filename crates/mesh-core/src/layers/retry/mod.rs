@@ -3,8 +3,10 @@
 //! Whether and when is decided in [`mesh_policy::retry`]; here a copy is kept, the
 //! tries are made, and what became of them is counted. Each try passes the steps
 //! below anew, so that it goes to another endpoint if there is one. A response that
-//! reached the caller ends it all: this step's future is done by then.
+//! reached the caller ends it all: this step's future is done by then. Where gRPC's statuses
+//! are listed it keeps the head until the first frame, which may be trailers.
 
+mod first_frame;
 mod replay;
 mod series;
 mod tries;
@@ -13,16 +15,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::Response;
+use http::{HeaderMap, Response};
 use mesh_policy::retry::{Charge, Decision, Retry as Again, Why};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use first_frame::FirstFrame;
 pub(crate) use series::{Announced, Series};
-use tries::Tries;
 pub(crate) use tries::Unsent;
+use tries::{Hold, Tries};
 
 use crate::outbound::Outgoing;
 use crate::{Body, BoxError};
@@ -85,6 +88,7 @@ where
         tries.note_last(&mut outgoing.call);
         RetryFuture {
             trying: Some(inner.call(outgoing)),
+            held: None,
             wait: None,
             again: None,
             inner,
@@ -100,6 +104,8 @@ pin_project! {
         // `None` between two tries.
         #[pin]
         trying: Option<S::Future>,
+        // The response of this try, while its first frame is awaited.
+        held: Option<Box<FirstFrame>>,
         // Before the next try.
         wait: Option<Pin<Box<Sleep>>>,
         again: Option<Box<Outgoing>>,
@@ -110,6 +116,7 @@ pin_project! {
 }
 
 type Ended = Result<Response<Body>, BoxError>;
+type Tried = (Ended, Option<HeaderMap>);
 
 impl<S> Future for RetryFuture<S>
 where
@@ -120,10 +127,22 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
         loop {
+            let mut tried = None;
             if let Some(trying) = this.trying.as_mut().as_pin_mut() {
                 let ended = ready!(trying.poll(cx));
                 this.trying.set(None);
-                match step(this.tries, ended, this.series) {
+                match this.tries.hold(ended) {
+                    Hold::Pass(ended) => tried = Some((ended, None)),
+                    Hold::Wait(held) => *this.held = Some(held),
+                }
+            }
+            if let Some(held) = this.held.as_mut() {
+                let (response, trailers) = ready!(held.poll(cx));
+                *this.held = None;
+                tried = Some((Ok(response), trailers));
+            }
+            if let Some(tried) = tried {
+                match step(this.tries, tried, this.series) {
                     Next::Done(ended) => return Poll::Ready(ended),
                     Next::Again(again, outgoing) => {
                         *this.again = Some(outgoing);
@@ -137,7 +156,9 @@ where
             ready!(this.inner.poll_ready(cx))?;
             let outgoing = this.again.take();
             let mut outgoing = outgoing.expect("a future is not polled after its end");
-            outgoing.call.begin_try();
+            let now = Instant::now();
+            outgoing.call.begin_try(now);
+            this.tries.begin_try(now);
             this.trying.set(Some(this.inner.call(outgoing)));
         }
     }
@@ -148,10 +169,10 @@ enum Next {
     Again(Again, Box<Outgoing>),
 }
 
-/// What follows a try that has ended.
-fn step(tries: &mut Tries, mut ended: Ended, series: &Series) -> Next {
+/// What follows a try that has ended, with trailers if they came first.
+fn step(tries: &mut Tries, (mut ended, trailers): Tried, series: &Series) -> Next {
     let unsent = tries::take_unsent(&mut ended);
-    let decision = tries.decide(&ended, unsent.is_some());
+    let decision = tries.decide(&ended, trailers.as_ref(), unsent.is_some());
     let paid = match decision {
         Decision::Retry(again) if again.charge == Charge::Budget => {
             let granted = tries.call().budget().withdraw(Instant::now().into_std());

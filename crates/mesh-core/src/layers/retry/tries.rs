@@ -4,7 +4,8 @@ use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body::Body as _;
 use mesh_policy::deadline;
 use mesh_policy::draw::Draw;
 use mesh_policy::pushback::Pushback;
@@ -14,6 +15,7 @@ use mesh_policy::retry::{
 use tokio::time::Instant;
 
 use super::Ended;
+use super::first_frame::FirstFrame;
 use super::replay::Kept;
 use crate::answer::{Cause, Protocol};
 use crate::context::Context;
@@ -25,12 +27,22 @@ use crate::outbound::{Call, Outgoing};
 use crate::transport::ConnectFailed;
 use crate::{Body, BoxError};
 
+/// How long the head of a gRPC response waits for its first frame where nothing else limits it.
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
+
+/// What becomes of a response at first.
+pub(super) enum Hold {
+    Pass(Ended),
+    Wait(Box<FirstFrame>),
+}
+
 /// The tries of one request.
 #[derive(Debug)]
 pub(super) struct Tries {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    extensions: Extensions,
     body: Kept,
     /// As it was before this try had a backend.
     call: Call,
@@ -51,6 +63,7 @@ impl Tries {
             protocol: call.protocol(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
+            extensions: request.extensions().clone(),
             body: kept,
             inherited: inherited.map_or(0, |context| context.attempt),
             call: call.clone(),
@@ -73,12 +86,17 @@ impl Tries {
     }
 
     /// What to do about a try that ended so.
-    pub(super) fn decide(&self, ended: &Ended, unsent: bool) -> Decision {
+    pub(super) fn decide(
+        &self,
+        ended: &Ended,
+        trailers: Option<&HeaderMap>,
+        unsent: bool,
+    ) -> Decision {
         if ended.as_ref().is_err_and(|error| error.is::<TooLarge>()) {
             // No endpoint takes it, whatever the rule lists.
             return Decision::Stop(Why::NotListed);
         }
-        let mut facts = self.facts(self.outcome(ended, unsent));
+        let mut facts = self.facts(self.outcome(ended, trailers, unsent));
         // Whether there is anything to retry is seen without clocks and headers: mostly not.
         let hoped = self.ask(&facts);
         if hoped == Decision::Keep {
@@ -90,7 +108,8 @@ impl Tries {
         facts.left = self.left();
         facts.pushback = ended.as_ref().ok().and_then(|response| {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            Pushback::read(response.headers(), now.unwrap_or_default())
+            let told = trailers.unwrap_or_else(|| response.headers());
+            Pushback::read(told, now.unwrap_or_default())
         });
         self.ask(&facts)
     }
@@ -129,6 +148,48 @@ impl Tries {
         }
     }
 
+    /// The next try begins `now`.
+    pub(super) fn begin_try(&mut self, now: Instant) {
+        self.call.begin_try(now);
+    }
+
+    /// Whether a response can be passed on, or its first frame may make for another try.
+    pub(super) fn hold(&self, ended: Ended) -> Hold {
+        match ended {
+            Ok(response) if self.awaits_status(&response) => {
+                Hold::Wait(FirstFrame::of(response, self.held_until()))
+            }
+            ended => Hold::Pass(ended),
+        }
+    }
+
+    fn awaits_status(&self, response: &Response<Body>) -> bool {
+        if self.protocol == Protocol::Http || response.body().is_end_stream() {
+            return false;
+        }
+        let Some(rule) = self.call.rule() else {
+            return false;
+        };
+        let facts = Facts {
+            replay: self.body.replay(),
+            left: self.left(),
+            // Its outcome is what is awaited.
+            ..self.facts(Outcome::Failed(Failure::Reset))
+        };
+        self.grpc_status(response.headers()).is_none() && rule.retry.awaits_status(&facts)
+    }
+
+    /// Until when a response is kept from its caller: as long as its try may take for the head.
+    fn held_until(&self) -> Instant {
+        let begun = self.call.tried_at();
+        let limits = self.call.rule().map(|rule| rule.timeouts);
+        let own = limits.and_then(|limits| limits.response_headers);
+        let own = begun + own.unwrap_or(LONGEST_HOLD);
+        self.call
+            .deadline()
+            .map_or(own, |deadline| deadline.min(own))
+    }
+
     fn ask(&self, facts: &Facts<'_>) -> Decision {
         let draw = Draw(fastrand::u64(..));
         match self.call.rule() {
@@ -142,11 +203,12 @@ impl Tries {
         Some(deadline::remaining(until, Instant::now().into_std()).unwrap_or_default())
     }
 
-    fn outcome(&self, ended: &Ended, unsent: bool) -> Outcome {
+    fn outcome(&self, ended: &Ended, trailers: Option<&HeaderMap>, unsent: bool) -> Outcome {
         let error = match ended {
             Ok(response) => {
                 let status = response.status().as_u16();
-                let grpc = self.grpc_status(response.headers());
+                let told = trailers.unwrap_or_else(|| response.headers());
+                let grpc = self.grpc_status(told);
                 return Outcome::Answered { status, grpc };
             }
             Err(error) => error,
@@ -178,7 +240,7 @@ impl Tries {
         }
     }
 
-    /// The status of a trailers-only response.
+    /// The status in trailers, or in the head of a trailers-only response.
     fn grpc_status(&self, headers: &HeaderMap) -> Option<u16> {
         match self.protocol {
             Protocol::Http => None,
@@ -201,6 +263,7 @@ impl Tries {
         request.method_mut().clone_from(&self.method);
         request.uri_mut().clone_from(&self.uri);
         request.headers_mut().clone_from(&self.headers);
+        request.extensions_mut().clone_from(&self.extensions);
         self.call = self.call.again(again.tries);
         let attempt = self.inherited.saturating_add(self.made());
         let headers = request.headers_mut();

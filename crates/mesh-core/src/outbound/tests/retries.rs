@@ -133,3 +133,31 @@ async fn o01_a_backend_that_always_fails_sees_little_more_than_the_requests() {
         tries(&bad)
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_caller_attaches_to_a_request_is_there_at_every_try() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Attached(u32);
+
+    let mut world = World::new();
+    world.serve("api.shop:80", &[memory("never asked", Behaviour::Answers)]);
+    world.plan(vec![retried(2, TimeoutsPlan::default())]);
+    let seen = Arc::<Mutex<Vec<Option<Attached>>>>::default();
+    let asked = Arc::clone(&seen);
+    let fails = tower::service_fn(move |outgoing: Box<Outgoing>| {
+        let attached = outgoing.request.extensions().get().cloned();
+        asked.lock().unwrap().push(attached);
+        let failed = Response::builder().status(500).body(Body::empty());
+        std::future::ready(Ok::<_, BoxError>(failed.unwrap()))
+    });
+    let Outfit {
+        recorder, workload, ..
+    } = world.outfit.clone();
+    let series = Arc::new(Series::new(recorder, workload));
+    let retry = RetryLayer::new(series, 1 << 10).layer(fails);
+    let mut stack = RouteLayer::new(Arc::clone(&world.plans)).layer(retry);
+    let request = Request::get("http://api.shop/").extension(Attached(7));
+    let ended = stack.call(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(ended.unwrap().status(), 500);
+    assert_eq!(*seen.lock().unwrap(), vec![Some(Attached(7)); 3]);
+}
