@@ -1,5 +1,8 @@
 //! The README's ten lines, run as a process of a real mesh.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
 use http::{Request, Response};
 use mesh_core::{Body, BoxError};
 use mesh_test::TestMesh;
@@ -21,5 +24,63 @@ async fn ten_lines_serve_one_service_and_call_another() -> Result<(), BoxError> 
         text == "the stock service says 200 OK\n"
     })
     .await;
+    Ok(())
+}
+
+const HELLO: &str = env!("CARGO_BIN_EXE_hello");
+
+/// A program that is killed with this value.
+struct Running(Child);
+
+impl Running {
+    fn start(discovery: &str, token: &str) -> std::io::Result<Self> {
+        let started = Command::new(HELLO)
+            .env_clear()
+            .env("MESH_DISCOVERY", discovery)
+            .env("MESH_TOKEN", token)
+            .env("MESH_SERVICE", "hello.shop")
+            .stderr(Stdio::piped())
+            .spawn();
+        started.map(Self)
+    }
+
+    /// Reads what it says on stderr up to the line that has all of `words`.
+    fn says(&mut self, words: &[&str]) -> Option<String> {
+        let stderr = self.0.stderr.take()?;
+        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+        let mut found = lines.filter(|line| words.iter().all(|word| line.contains(word)));
+        found.next()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn what_is_wrong_reaches_people_as_text() -> Result<(), BoxError> {
+    let ended = Command::new(HELLO).env_clear().output()?;
+    let said = String::from_utf8(ended.stderr)?;
+    assert!(!ended.status.success());
+    assert!(said.contains("MESH_TOKEN"), "{said}");
+    assert!(!said.contains("InvalidConfig"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_waits_aloud_and_says_where_it_listens() -> Result<(), BoxError> {
+    let mesh = TestMesh::start().await?;
+    let token = mesh.token("shop/hello").await?;
+    // Port 1 is nobody's.
+    let mut waiting = Running::start("https://127.0.0.1:1", &token.reveal())?;
+    let said = waiting.says(&["not joined yet", "127.0.0.1:1", "refused"]);
+    assert!(said.is_some(), "it waits in silence");
+    let mut joined = Running::start(mesh.url(), &token.reveal())?;
+    let said = joined.says(&["listening", "hello.shop", "address="]);
+    assert!(said.is_some(), "it does not say where it listens");
     Ok(())
 }

@@ -42,7 +42,7 @@ use tokio::time::{Instant, timeout_at};
 
 use keep::Kept;
 pub(crate) use lease::{Held, Lease};
-pub(crate) use limits::PoolLimits;
+pub(crate) use limits::{PoolLimits, Until};
 pub(crate) use occupancy::Occupancy;
 use shared::Shared;
 use waiting::{Waiters, Waiting};
@@ -93,7 +93,7 @@ impl State {
 struct Idle {
     sender: http1::SendRequest<Body>,
     since: Instant,
-    until: Instant,
+    until: Until,
 }
 
 impl Idle {
@@ -257,7 +257,7 @@ impl Pool {
     }
 
     /// A new HTTP/1.1 connection: it takes a request before it has been ready once.
-    fn offer(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Instant) {
+    fn offer(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Until) {
         let since = Instant::now();
         let idle = Idle {
             sender,
@@ -273,12 +273,12 @@ impl Pool {
 
     /// An HTTP/1.1 connection whose response has ended waits for the next request, or closes
     /// if it takes none after `until`.
-    fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Instant) {
+    fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Until) {
         let since = Instant::now();
         let mut state = self.state();
         let is_waited_for = !state.waiters.is_empty();
         let has_room = is_waited_for || state.idle.len() < self.limits.idle;
-        if since < until && !sender.is_closed() && has_room {
+        if !until.is_over() && !sender.is_closed() && has_room {
             state.idle.push(Idle {
                 sender,
                 since,
@@ -339,7 +339,7 @@ impl Pool {
         let limit = self.limits.idle_for;
         let mut state = self.state();
         state.idle.retain(|idle| {
-            now - idle.since < limit && now < idle.until && !idle.sender.is_closed()
+            now - idle.since < limit && !idle.until.is_over() && !idle.sender.is_closed()
         });
         let beyond = state.idle.len().saturating_sub(self.limits.idle);
         state.idle.drain(..beyond);

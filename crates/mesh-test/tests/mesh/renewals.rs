@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use mesh_core::Mesh;
+use http::{Request, Response};
+use mesh_core::{Body, BoxError, Mesh};
+use mesh_discovery::wire::StatQuery;
 use mesh_test::TestMesh;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The shortest that discovery issues.
@@ -54,5 +59,61 @@ async fn t21_each_process_renews_in_time_and_after_a_wait_of_its_own() {
         spread > Some(LEAF / 25),
         "all alike: {:?}",
         waits.collect::<Vec<_>>()
+    );
+}
+
+/// Passes `count` connections on to discovery and leaves those after them without an answer; how
+/// many there were.
+async fn narrow(mesh: &TestMesh, count: usize) -> (String, watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    let target = mesh.url().trim_start_matches("https://").to_owned();
+    let (asked, seen) = watch::channel(0);
+    drop(tokio::spawn(async move {
+        let mut unanswered = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            asked.send_modify(|asked| *asked += 1);
+            if *asked.borrow() > count {
+                unanswered.push(near);
+                continue;
+            }
+            let target = target.clone();
+            drop(tokio::spawn(async move {
+                let far = TcpStream::connect(target).await;
+                // Who closes has no more to say.
+                drop(copy_bidirectional(&mut near, &mut far.expect("it listens")).await);
+            }));
+        }
+    }));
+    (url, seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_that_drains_while_a_watch_is_handed_over_leaves_at_once() {
+    let mesh = TestMesh::start_with(|config| config.leaf_ttl = LEAF)
+        .await
+        .expect("a mesh");
+    // The token, the watch and the renewal; the watch with the new certificate hangs.
+    let (url, mut asked) = narrow(&mesh, 3).await;
+    let mut config = mesh.config("shop/api").await.expect("a configuration");
+    config.discovery = vec![url.parse().expect("a URL")];
+    config.services = vec!["api.shop".parse().expect("a name")];
+    let app = tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, BoxError>(Response::new(Body::empty()))
+    });
+    let api = mesh.serve_with(config, app).await.expect("it serves");
+    let endpoints = async || {
+        let stat = mesh.admin().stat(&StatQuery::default()).await;
+        let services = stat.expect("statistics").services;
+        services.iter().map(|row| row.endpoints).sum::<usize>()
+    };
+    assert_eq!(endpoints().await, 1);
+    let handed_over = asked.wait_for(|asked| *asked == 4).await;
+    handed_over.expect("it is handed over");
+    api.drain().await;
+    assert_eq!(
+        endpoints().await,
+        0,
+        "the drain ended before discovery had heard"
     );
 }

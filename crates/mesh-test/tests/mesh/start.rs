@@ -97,3 +97,36 @@ async fn z14_a_process_that_never_reached_discovery_answers_nothing_until_it_has
     })
     .await;
 }
+
+/// A discovery server of the same CA, with a store of its own.
+async fn twin(mesh: &TestMesh) -> TestMesh {
+    let ca = mesh.ca_folder();
+    let twin = TestMesh::start_with(|config| {
+        let folder = config.data_dir.join("ca");
+        let mut private = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut private, 0o700);
+        private.recursive(true).create(&folder).expect("a folder");
+        for file in std::fs::read_dir(&ca).expect("the CA's folder") {
+            let file = file.expect("a file");
+            std::fs::copy(file.path(), folder.join(file.file_name())).expect("a copy");
+        }
+    });
+    twin.await.expect("a twin")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_by_one_discovery_is_no_answer_while_another_may_say_yes() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let twin = twin(&mesh).await;
+    let url = |mesh: &TestMesh| mesh.url().parse().expect("a URL");
+    let mut config = mesh.config("shop/web").await.expect("a configuration");
+    // The first knows no such token.
+    config.discovery = vec![url(&twin), url(&mesh)];
+    Mesh::join(config)
+        .await
+        .expect("the second gives a certificate");
+    let mut config = mesh.config("shop/web").await.expect("a configuration");
+    config.discovery = vec![url(&twin), url(&twin)];
+    let refused = Mesh::join(config).await;
+    assert!(matches!(refused, Err(JoinError::Refused(_))), "{refused:?}");
+}

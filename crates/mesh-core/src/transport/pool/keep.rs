@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::shared::Shared;
-use super::{Pool, PoolLimits};
+use super::{Pool, PoolLimits, Until};
 
 /// A connection that a task keeps.
 pub(super) struct Kept {
@@ -20,11 +20,11 @@ pub(super) struct Kept {
     /// Counts one of HTTP/1.1 as open.
     open: Option<Open>,
     /// Until when it takes requests.
-    until: Instant,
+    until: Until,
 }
 
 impl Kept {
-    pub(super) fn http1(pool: &Arc<Pool>, until: Instant) -> Self {
+    pub(super) fn http1(pool: &Arc<Pool>, until: Until) -> Self {
         let open = Some(Open::new(pool));
         Self {
             open,
@@ -32,7 +32,7 @@ impl Kept {
         }
     }
 
-    pub(super) fn http2(pool: &Arc<Pool>, shared: Arc<Shared>, until: Instant) -> Self {
+    pub(super) fn http2(pool: &Arc<Pool>, shared: Arc<Shared>, until: Until) -> Self {
         let shared = Some(shared);
         Self {
             shared,
@@ -40,7 +40,7 @@ impl Kept {
         }
     }
 
-    fn new(pool: &Arc<Pool>, until: Instant) -> Self {
+    fn new(pool: &Arc<Pool>, until: Until) -> Self {
         Self {
             pool: Arc::downgrade(pool),
             waited_for: Arc::clone(&pool.waited_for),
@@ -83,7 +83,7 @@ impl Kept {
                         && connection.occupancy.taken() == taken;
                     unused = if idle { unused + 1 } else { 0 };
                     taken = connection.occupancy.taken();
-                    if unused > 3 || now >= self.until {
+                    if unused > 3 || self.until.is_over() {
                         pool.retire(connection);
                         pool.begin_dial();
                         self.shared = None;

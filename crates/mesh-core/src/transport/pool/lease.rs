@@ -7,10 +7,9 @@ use futures_util::future::Either;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::time::Instant;
 
-use super::Pool;
 use super::shared::Slot;
+use super::{Pool, Until};
 use crate::Body;
 
 /// The right to send one request on a connection.
@@ -24,7 +23,7 @@ pub(crate) enum Lease {
     Http1 {
         sender: http1::SendRequest<Body>,
         /// Until when it takes requests.
-        until: Instant,
+        until: Until,
         home: Arc<Pool>,
     },
 }
@@ -86,7 +85,7 @@ pub(crate) enum Held {
     Http1 {
         sender: http1::SendRequest<Body>,
         /// Until when it takes requests.
-        until: Instant,
+        until: Until,
         home: Arc<Pool>,
     },
 }

@@ -1,7 +1,8 @@
 //! How many connections one endpoint may have, and for how long.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use mesh_tls::lifetime::Lifetime;
 use tokio::time::Instant;
 
 use crate::transport::connect::Opened;
@@ -43,9 +44,26 @@ impl Default for PoolLimits {
 
 impl PoolLimits {
     /// Until when a connection takes new requests: no longer than its server's certificate counts.
-    pub(super) fn until(&self, opened: &Opened) -> Instant {
+    pub(super) fn until(&self, opened: &Opened) -> Until {
         let ends = opened.tls.as_ref().and_then(|tls| tls.peer_not_after);
-        let left = ends.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-        Instant::now() + left.map_or(self.max_age, |left| left.min(self.max_age))
+        Until {
+            age: Instant::now() + self.max_age,
+            certificate: ends.map(Lifetime::until),
+        }
+    }
+}
+
+/// Until when a connection takes new requests. The wall clock has a say about the certificate alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Until {
+    age: Instant,
+    certificate: Option<Lifetime>,
+}
+
+impl Until {
+    /// Whether it takes none any more.
+    pub(super) fn is_over(&self) -> bool {
+        let ended = |lifetime: Lifetime| lifetime.ended().is_some();
+        Instant::now() >= self.age || self.certificate.is_some_and(ended)
     }
 }
