@@ -369,17 +369,13 @@ impl ConnectFailed {
 
 impl Caused for ConnectFailed {
     fn cause(&self) -> Cause {
-        if self.source.is::<TookTooLong>() {
-            return Cause::ConnectTimeout;
-        }
-        if self.source.is::<CertificateEnded>() {
-            return Cause::CertificateEnded;
-        }
         match self.source.downcast_ref() {
             // Somebody else is there.
             Some(HandshakeRefused::Certificate(_) | HandshakeRefused::NoCertificate) => {
                 Cause::IdentityMismatch
             }
+            _ if self.source.is::<TookTooLong>() => Cause::ConnectTimeout,
+            _ if self.source.is::<CertificateEnded>() => Cause::CertificateEnded,
             _ => Cause::ConnectFailed,
         }
     }
