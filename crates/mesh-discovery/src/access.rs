@@ -7,6 +7,7 @@
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::Uri;
 
 use crate::api;
 use crate::caller::{Caller, NotPermitted};
@@ -35,6 +36,15 @@ const PATHS: [(&str, Audience); 11] = [
     ("/apis", Audience::Admins),
 ];
 
+/// The paths under `/v1` that read a query. Elsewhere one is refused: what it asks for would not
+/// be done, and the request would be.
+const WITH_QUERY: [&str; 4] = [
+    "/v1/apply",
+    "/v1/prometheus-targets",
+    "/v1/stat",
+    "/v1/unreadable",
+];
+
 fn audience(path: &str) -> Option<Audience> {
     let covers = |listed: &str| {
         path.strip_prefix(listed)
@@ -49,6 +59,7 @@ fn audience(path: &str) -> Option<Audience> {
 enum Closed {
     NotPermitted(NotPermitted),
     Nothing,
+    Query,
 }
 
 /// Decides for one path and one caller.
@@ -69,6 +80,9 @@ fn answer(path: &str, closed: Closed) -> Response {
         Closed::NotPermitted(error) if path.starts_with("/api") => api::denied(error),
         Closed::NotPermitted(error) => Refused::from(error).into_response(),
         Closed::Nothing => Refused::not_found(path).into_response(),
+        Closed::Query => {
+            Refused::bad_request("this path takes no query: leave it out").into_response()
+        }
     }
 }
 
@@ -76,10 +90,19 @@ fn answer(path: &str, closed: Closed) -> Response {
 pub(crate) async fn check(request: Request, next: Next) -> Response {
     let caller = request.extensions().get().unwrap_or(&Caller::Anonymous);
     let path = request.uri().path();
-    match admit(path, caller) {
+    match admit(path, caller).and_then(|()| check_query(request.uri())) {
         Ok(()) => next.run(request).await,
         Err(closed) => answer(path, closed),
     }
+}
+
+fn check_query(uri: &Uri) -> Result<(), Closed> {
+    let asks = uri.query().is_some_and(|query| !query.is_empty());
+    let reads = !uri.path().starts_with("/v1/") || WITH_QUERY.contains(&uri.path());
+    if asks && !reads {
+        return Err(Closed::Query);
+    }
+    Ok(())
 }
 
 /// The answer to a listed prefix under which nothing lies.
@@ -138,6 +161,22 @@ mod tests {
                 };
                 assert_eq!(status, expected, "{path} for {caller:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_query_that_nobody_reads_is_refused() {
+        for (uri, fits) in [
+            ("/v1/tokens?dryRun=All", false),
+            ("/v1/endpoints/x?dryRun=All", false),
+            ("/v1/identity?x", false),
+            ("/v1/tokens?", true),
+            ("/v1/tokens", true),
+            ("/v1/stat?name=api", true),
+            ("/v1/apply?dryRun=All", true),
+            ("/api/v1/services?limit=1", true),
+        ] {
+            assert_eq!(check_query(&uri.parse().unwrap()).is_ok(), fits, "{uri}");
         }
     }
 }
