@@ -9,7 +9,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mesh_policy::plan::enrol::Refusal;
 use serde::de::DeserializeOwned;
@@ -28,6 +28,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Refused {
     status: StatusCode,
     refusal: Refusal,
+    /// When the caller may come back, where that is known.
+    retry_after: Option<Duration>,
 }
 
 impl Refused {
@@ -39,6 +41,16 @@ impl Refused {
                 error: word.to_owned(),
                 message: message.into(),
             },
+            retry_after: None,
+        }
+    }
+
+    /// The same, with the time after which the caller may come back.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        let retry_after = Some(wait);
+        Self {
+            retry_after,
+            ..self
         }
     }
 
@@ -110,7 +122,14 @@ impl From<NotRead> for Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(self.refusal)).into_response()
+        // Whole seconds, and never too early.
+        let wait = self.retry_after.map(|wait| wait.as_millis().div_ceil(1000));
+        let wait = wait.map(|seconds| [(header::RETRY_AFTER, seconds.max(1).to_string())]);
+        let answer = (self.status, Json(self.refusal));
+        match wait {
+            Some(wait) => (wait, answer).into_response(),
+            None => answer.into_response(),
+        }
     }
 }
 

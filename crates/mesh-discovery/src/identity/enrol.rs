@@ -6,8 +6,9 @@
 //! answer was lost asks again with the same key and gets the same certificate, also
 //! when its token has expired since. Only what was committed is logged as issued.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -15,17 +16,22 @@ use base64::engine::general_purpose::STANDARD;
 use mesh_policy::identity::Identity;
 use mesh_policy::plan::enrol::EnrolResponse;
 use mesh_policy::token::{JoinToken, RootHash};
-use mesh_tls::issuer::{Issued, Issuer, IssuingRefused, Template};
-use mesh_tls::request::{InvalidRequest, SigningRequest};
+use mesh_tls::issuer::{Issued, Issuer, Template};
+use mesh_tls::request::SigningRequest;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
 use super::grant::{self, Grant};
+use super::limit::{EnrolLimits, TooOften};
+use super::refusal::EnrolError;
 use super::token::{self, REPLAY, TokenRecord, UselessToken, seconds};
-use crate::store::decode::{self, NotRead, Undecodable};
-use crate::store::{CommitError, Expect, SharedStore, Unavailable, Write};
+use crate::store::decode;
+use crate::store::{CommitError, Expect, Record, SharedStore, Write};
 
 /// How often a commit that lost against another replica is decided anew.
 const ATTEMPTS: usize = 16;
+/// Turns that are kept before those that nobody waits for are forgotten.
+const TURNS: usize = 1024;
 /// The prefix of answers that can be asked for again: `issued/<token>/<key>`.
 pub(crate) const ISSUED: &str = "issued/";
 
@@ -36,8 +42,30 @@ pub(crate) struct Enroller {
     issuer: Arc<Issuer>,
     root: RootHash,
     ttl: Duration,
-    /// Within one replica uses of tokens wait for each other, instead of each deciding anew.
-    turn: tokio::sync::Mutex<()>,
+    limits: EnrolLimits,
+    turns: Turns,
+}
+
+/// Within one replica the uses of one token wait for each other, instead of each deciding anew;
+/// those of different tokens share a sync of the disk.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits for the turn to use a token, which exists: others cannot make this grow.
+    async fn of(&self, token: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= TURNS {
+                all.retain(|_, turn| turn.strong_count() > 0);
+            }
+            let known = all.get(token).and_then(Weak::upgrade);
+            let turn = known.unwrap_or_default();
+            all.insert(token.to_owned(), Arc::downgrade(&turn));
+            turn
+        };
+        turn.lock_owned().await
+    }
 }
 
 /// What an enrolment came to.
@@ -97,8 +125,14 @@ impl Enroller {
             issuer,
             root,
             ttl,
-            turn: tokio::sync::Mutex::new(()),
+            limits: EnrolLimits::new(ttl),
+            turns: Turns::default(),
         }
+    }
+
+    /// How often certificates may be asked for.
+    pub(crate) const fn limits(&self) -> &EnrolLimits {
+        &self.limits
     }
 
     /// A certificate for who shows a join token.
@@ -112,9 +146,12 @@ impl Enroller {
         if *token.root() != self.root {
             return Err(UselessToken::OtherRoot.into());
         }
-        let _turn = self.turn.lock().await;
+        // A token that is none waits for nobody.
+        self.token(&token).await?;
+        let request = SigningRequest::from_der(csr)?;
+        let _turn = self.turns.of(token.id()).await;
         for _ in 0..ATTEMPTS {
-            match self.try_join(&token, csr, now).await {
+            match self.try_join(&token, &request, now).await {
                 Err(EnrolError::Refused(CommitError::Conflict(_))) => {}
                 decided => return decided,
             }
@@ -122,17 +159,22 @@ impl Enroller {
         Err(EnrolError::Busy)
     }
 
-    async fn try_join(
-        &self,
-        token: &JoinToken,
-        csr: &[u8],
-        now: SystemTime,
-    ) -> Result<Enrolled, EnrolError> {
+    /// What is stored of a token whose secret is right.
+    async fn token(&self, token: &JoinToken) -> Result<(Record, TokenRecord), EnrolError> {
         let found = self.store.get(&token::key(token.id())).await?;
         let found = found.ok_or(UselessToken::Unknown)?;
         let record = TokenRecord::from_json(&found.value).ok_or(UselessToken::Unreadable)?;
         record.check_secret(token)?;
-        let request = SigningRequest::from_der(csr)?;
+        Ok((found, record))
+    }
+
+    async fn try_join(
+        &self,
+        token: &JoinToken,
+        request: &SigningRequest,
+        now: SystemTime,
+    ) -> Result<Enrolled, EnrolError> {
+        let (found, record) = self.token(token).await?;
         let issued_key = issued_key(token.id(), &request.public_key_hash());
         // Before the token's end and uses: what was given once is the asker's already.
         if let Some(response) = self.replay(&issued_key, now).await? {
@@ -143,18 +185,19 @@ impl Enroller {
         record.check_end(seconds(now))?;
         let used = record.used()?;
 
-        let signed = self.sign(&record.identity, &request, now)?;
+        self.take(&record.identity)?;
+        let signed = self.sign(&record.identity, request, now)?;
         let issued = IssuedRecord {
             at: seconds(now),
             response: signed.response.clone(),
         };
         let issued_json = serde_json::to_vec(&issued).expect("a record has string keys");
-        let writes = vec![
+        let mut writes = vec![
             Write::put(found.key, used.to_json()).expecting(Expect::Revision(found.revision)),
             // One key that joins again after its minute takes another use of the token.
             Write::put(issued_key, issued_json),
-            self.grant(&record).await?,
         ];
+        writes.extend(self.grant(&record).await?);
         self.store.commit(writes).await?;
         Ok(signed.issued())
     }
@@ -175,17 +218,30 @@ impl Enroller {
         }))
     }
 
-    /// Adds what the token grants to what the identity may serve already.
-    async fn grant(&self, token: &TokenRecord) -> Result<Write, EnrolError> {
+    /// Adds what the token grants to what the identity may serve already; `None` where that is all
+    /// there, so that those who join as one identity do not wait for each other.
+    async fn grant(&self, token: &TokenRecord) -> Result<Option<Write>, EnrolError> {
         let key = grant::key(&token.identity, self.issuer.domain());
         let key = key.ok_or_else(|| EnrolError::UnknownIdentity(token.identity.clone()))?;
-        let (before, expect) = match decode::find(&*self.store, &key).await? {
-            None => (Grant::default(), Expect::Absent),
-            Some((grant, revision)) => (grant, Expect::Revision(revision)),
+        let (before, expect) = match decode::find::<Grant>(&*self.store, &key).await? {
+            None => (None, Expect::Absent),
+            Some((grant, revision)) => (Some(grant), Expect::Revision(revision)),
         };
-        let after = before.with(&Grant::of_token(&token.serves));
+        let granted = Grant::of_token(&token.serves);
+        let after = before.clone().unwrap_or_default().with(&granted);
+        if before.as_ref() == Some(&after) {
+            return Ok(None);
+        }
         let json = serde_json::to_vec(&after).expect("a grant has string keys");
-        Ok(Write::put(key, json).expecting(expect))
+        Ok(Some(Write::put(key, json).expecting(expect)))
+    }
+
+    fn take(&self, identity: &Identity) -> Result<(), EnrolError> {
+        let taken = self.limits.take(identity);
+        taken.map_err(|TooOften { wait }| EnrolError::Certificates {
+            identity: identity.clone(),
+            wait,
+        })
     }
 
     /// A certificate for who has one already: the same identity, and the key of `csr`.
@@ -199,6 +255,7 @@ impl Enroller {
         if known.is_none() {
             return Err(EnrolError::UnknownIdentity(identity.clone()));
         }
+        self.take(identity)?;
         let signed = self.sign(identity, &SigningRequest::from_der(csr)?, now)?;
         Ok(signed.issued())
     }
@@ -256,48 +313,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         write!(text, "{byte:02x}").expect("writing to a string succeeds");
         text
     })
-}
-
-/// Why nobody got a certificate.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum EnrolError {
-    /// The one text for every useless token; its source is for the log alone.
-    #[error(
-        "the join token is refused: it may be mistyped, expired, used already, revoked, or made by another discovery; make a new one with `mesh token create`"
-    )]
-    Token(#[from] UselessToken),
-    #[error(transparent)]
-    Request(#[from] InvalidRequest),
-    #[error(
-        "{0} is not known here (a memory store forgets when discovery restarts): join again with a token"
-    )]
-    UnknownIdentity(Identity),
-    #[error("no certificate can be issued: see the server's log")]
-    Issuer(#[from] IssuingRefused),
-    #[error("others joined with this token at the same time, again and again: try again")]
-    Busy,
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-    #[error(transparent)]
-    Unreadable(#[from] Undecodable),
-    #[error("the store refused the commit: try again")]
-    Refused(#[source] CommitError),
-}
-
-impl From<NotRead> for EnrolError {
-    fn from(error: NotRead) -> Self {
-        match error {
-            NotRead::Unavailable(error) => Self::Unavailable(error),
-            NotRead::Undecodable(error) => Self::Unreadable(error),
-        }
-    }
-}
-
-impl From<CommitError> for EnrolError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::Unavailable(error) => Self::Unavailable(error),
-            error => Self::Refused(error),
-        }
-    }
 }

@@ -10,11 +10,14 @@
 //! - [`token`]: the right to join, made by an admin.
 //! - `enrol`: a token or a certificate becomes a certificate.
 //! - `grant`: what an identity may serve.
+//! - `limit`: how often certificates may be asked for.
 
 pub mod certificate;
 pub mod custody;
 pub(crate) mod enrol;
 pub(crate) mod grant;
+mod limit;
 mod private_file;
+mod refusal;
 pub(crate) mod routes;
 pub mod token;

@@ -1,6 +1,7 @@
 //! `POST /v1/identity`, and the admin's `/v1/tokens`.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use axum::extract::{Path, Request, State};
@@ -13,11 +14,14 @@ use http::StatusCode;
 use mesh_policy::plan::PROTOCOL_VERSION;
 use mesh_policy::plan::enrol::{Attestation, EnrolRequest, EnrolResponse};
 
-use super::enrol::{EnrolError, Enrolled};
+use super::enrol::{Enrolled, Enroller};
+use super::limit::TooOften;
+use super::refusal::EnrolError;
 use super::token::TokenError;
 use crate::caller::Caller;
 use crate::refused::{Refused, read_json};
 use crate::server::Shared;
+use crate::targets::ConnectedFrom;
 use crate::wire::{TokenCreated, TokenList, TokenRequest};
 
 /// A signing request and a token have less than 4 KiB.
@@ -36,6 +40,8 @@ async fn identity(
     caller: Caller,
     request: Request,
 ) -> Result<Json<EnrolResponse>, Refused> {
+    let from = request.extensions().get::<ConnectedFrom>();
+    let from = from.map(|from| from.0);
     let request: EnrolRequest = read_json(request, MAX_ENROL_BYTES).await?;
     if request.version != PROTOCOL_VERSION {
         return Err(unknown_version(request.version));
@@ -45,7 +51,10 @@ async fn identity(
     let enroller = &shared.enroller;
     let now = SystemTime::now();
     let enrolled = match &request.attestation {
-        Attestation::JoinToken(token) => enroller.join(token, &csr, now).await,
+        Attestation::JoinToken(token) => match check_address(enroller, from) {
+            Ok(()) => enroller.join(token, &csr, now).await,
+            Err(error) => Err(error),
+        },
         Attestation::Certificate => {
             let identity = caller.require_workload()?;
             enroller.renew(identity, &csr, now).await
@@ -59,9 +68,36 @@ async fn identity(
         Ok(Enrolled::Repeated(response)) => Ok(Json(response)),
         Err(error) => {
             shared.metrics.enrolments_refused.increment(1);
+            if let (Some(from), EnrolError::Token(_) | EnrolError::Request(_)) = (from, &error) {
+                enroller.limits().refused(from);
+            }
+            log(enroller, &error, from);
             Err(error.into())
         }
     }
+}
+
+/// Refuses an address that was refused too often, before anything is looked at.
+fn check_address(enroller: &Enroller, from: Option<IpAddr>) -> Result<(), EnrolError> {
+    let checked = from.map_or(Ok(()), |from| enroller.limits().check(from));
+    checked.map_err(|TooOften { wait }| EnrolError::Address { wait })
+}
+
+/// Logs a refusal, and a number of them where they come too fast.
+fn log(enroller: &Enroller, error: &EnrolError, from: Option<IpAddr>) {
+    let Some(missed) = enroller.limits().log() else {
+        return;
+    };
+    if missed > 0 {
+        tracing::warn!(missed, "more enrolments were refused than are logged");
+    }
+    // The cause is for the log alone: see `UselessToken`.
+    tracing::warn!(
+        %error,
+        cause = error.source().map(tracing::field::display),
+        from = from.map(tracing::field::display),
+        "an enrolment was refused"
+    );
 }
 
 /// The wire has moved on.
@@ -70,28 +106,6 @@ pub(crate) fn unknown_version(asked: u32) -> Refused {
         "protocol version {asked} is not spoken here, but {PROTOCOL_VERSION} is: update the older side"
     );
     Refused::new(StatusCode::BAD_REQUEST, "unknown-version", message)
-}
-
-impl From<EnrolError> for Refused {
-    fn from(error: EnrolError) -> Self {
-        // The cause is for the log alone: see `UselessToken`.
-        tracing::warn!(
-            error = %error,
-            cause = error.source().map(tracing::field::display),
-            "an enrolment was refused"
-        );
-        let (status, word) = match &error {
-            EnrolError::Token(_) => (StatusCode::FORBIDDEN, "join-refused"),
-            EnrolError::Request(_) => (StatusCode::BAD_REQUEST, "bad-request"),
-            EnrolError::UnknownIdentity(_) => (StatusCode::FORBIDDEN, "unknown-identity"),
-            EnrolError::Unreadable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unreadable"),
-            EnrolError::Issuer(_) => (StatusCode::SERVICE_UNAVAILABLE, "issuer"),
-            EnrolError::Busy | EnrolError::Unavailable(_) | EnrolError::Refused(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-            }
-        };
-        Self::new(status, word, error.to_string())
-    }
 }
 
 async fn create(

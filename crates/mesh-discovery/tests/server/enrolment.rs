@@ -13,7 +13,9 @@ use rcgen::{CertificateParams, CustomExtension, DnType, KeyUsagePurpose, SanType
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::harness::{Discovery, HOLDS, answer, certificates, config, encode, request};
+use crate::harness::{
+    Discovery, HOLDS, answer, certificates, config, encode, enrol_request, request,
+};
 
 fn csr() -> Vec<u8> {
     let key = KeyPair::generate().expect(HOLDS);
@@ -200,24 +202,68 @@ async fn j05_a_request_that_proves_no_key_is_refused_and_costs_no_token() {
     assert!(discovery.enrol(&token, &good).await.is_ok());
 }
 
+fn renew(discovery: &Discovery, client: &reqwest::Client) -> reqwest::RequestBuilder {
+    let request = EnrolRequest {
+        version: PROTOCOL_VERSION,
+        csr: encode(&csr()),
+        attestation: Attestation::Certificate,
+    };
+    let body = serde_json::to_string(&request).expect(HOLDS);
+    client.post(discovery.url("/v1/identity")).body(body)
+}
+
+#[tokio::test]
+async fn j13_a_flood_of_bad_tokens_ends_no_renewal_and_no_join_from_elsewhere() {
+    let discovery = Discovery::start().await;
+    let web = discovery.join("shop/web").await;
+    let good = discovery.token("shop/api").await.reveal();
+    let bad = JoinToken::new([0; 9], [0; 32], *discovery.server.root_hash()).reveal();
+    let csr = csr();
+    let stranger = discovery.nobody();
+    let body = enrol_request(&bad, &csr);
+    let flood = (0..300).map(|_| {
+        let asked = stranger.post(discovery.url("/v1/identity"));
+        asked.body(body.clone()).send()
+    });
+    let answers = futures_util::future::join_all(flood).await;
+    let mut limited = 0;
+    for answer in answers {
+        let answer = answer.expect(HOLDS);
+        if answer.status() == StatusCode::FORBIDDEN {
+            continue;
+        }
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.headers()["retry-after"], "1");
+        limited += 1;
+    }
+    assert!(limited > 0, "all of them were looked at");
+
+    assert!(
+        answer::<EnrolResponse>(renew(&discovery, &web))
+            .await
+            .is_ok()
+    );
+    let elsewhere = reqwest::Client::builder()
+        .tls_backend_preconfigured(
+            (*mesh_tls::config::joining(*discovery.server.root_hash())).clone(),
+        )
+        .local_address(Some([127, 0, 0, 2].into()))
+        .build()
+        .expect(HOLDS);
+    let body = enrol_request(&good, &csr);
+    let joining = elsewhere.post(discovery.url("/v1/identity")).body(body);
+    assert!(answer::<EnrolResponse>(joining).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_certificate_is_renewed_for_the_same_identity_and_another_key() {
     let discovery = Discovery::start().await;
     let web = discovery.join("shop/web").await;
-    let renew = |client: &reqwest::Client| {
-        let request = EnrolRequest {
-            version: PROTOCOL_VERSION,
-            csr: encode(&csr()),
-            attestation: Attestation::Certificate,
-        };
-        let body = serde_json::to_string(&request).expect(HOLDS);
-        client.post(discovery.url("/v1/identity")).body(body)
-    };
-    let renewed: EnrolResponse = answer(renew(&web)).await.unwrap();
+    let renewed: EnrolResponse = answer(renew(&discovery, &web)).await.unwrap();
     let identity = "spiffe://mesh.local/ns/shop/sa/web";
     assert_eq!(renewed.identity.as_str(), identity);
 
-    let refused = answer::<EnrolResponse>(renew(&discovery.nobody())).await;
+    let refused = answer::<EnrolResponse>(renew(&discovery, &discovery.nobody())).await;
     assert_eq!(refused.unwrap_err().0, StatusCode::UNAUTHORIZED);
 }
 
