@@ -118,17 +118,23 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn ready(State(shared): State<Shared>) -> Response {
+    let ended = shared.failed.borrow().as_ref().map(ToString::to_string);
     let issuer = shared.issuer.check_clock(SystemTime::now()).err();
     let issuer = issuer.map(|error| format!("no certificates can be issued: {error}"));
     let own = shared.certificate.borrow().why_not_ready();
-    let reasons = issuer.into_iter().chain(own);
+    let reasons = ended.into_iter().chain(issuer).chain(own);
     let lines: String = reasons
         .map(|reason| format!("not ready: {reason}\n"))
         .collect();
-    if lines.is_empty() {
-        return "ready\n".into_response();
+    if !lines.is_empty() {
+        return (StatusCode::SERVICE_UNAVAILABLE, lines).into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
+    // Plans, watches and renewals go on while nothing can be written: others are no better off
+    // without this server.
+    match shared.store.trouble() {
+        None => "ready\n".into_response(),
+        Some(trouble) => format!("ready, but nothing can be written: {trouble}\n").into_response(),
+    }
 }
 
 #[cfg(test)]

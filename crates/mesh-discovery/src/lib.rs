@@ -42,6 +42,7 @@ mod settle;
 mod stat;
 mod statistics;
 pub mod store;
+mod supervise;
 mod targets;
 mod watch;
 pub mod wire;
@@ -49,3 +50,4 @@ pub mod worlds;
 
 pub use config::Config;
 pub use server::Server;
+pub use supervise::TaskEnded;

@@ -15,7 +15,7 @@ use clap::{Parser, ValueEnum};
 use mesh_discovery::config::StoreKind;
 use mesh_discovery::identity::token::MAX_TTL;
 use mesh_discovery::wire::TokenRequest;
-use mesh_discovery::{Config, Server};
+use mesh_discovery::{Config, Server, TaskEnded};
 use mesh_policy::identity::TrustDomain;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -24,6 +24,10 @@ use tracing_subscriber::EnvFilter;
 const EX_USAGE: u8 = 64;
 /// Bad configuration.
 const EX_CONFIG: u8 = 78;
+/// A defect: what looks after the program starts it anew.
+const EX_FAILED: u8 = 1;
+/// How long a server that cannot go on may take to end.
+const FAILED_SHUTDOWN: Duration = Duration::from_secs(10);
 /// How many processes can join with the token of `--dev`.
 const DEV_USES: u32 = 1000;
 
@@ -104,7 +108,11 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(ended)) => {
+            eprintln!("mesh-discovery: {ended}");
+            ExitCode::from(EX_FAILED)
+        }
         Err(error) => {
             eprintln!("mesh-discovery: {}", chain(&*error));
             ExitCode::from(EX_CONFIG)
@@ -112,7 +120,8 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
+/// Runs the server until a signal ends it, or until it cannot go on, which is returned.
+async fn run(flags: Flags) -> Result<Option<TaskEnded>, Box<dyn std::error::Error>> {
     // Before anything is made: a signal during the start must not kill it half-way.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -140,9 +149,14 @@ async fn run(flags: Flags) -> Result<(), Box<dyn std::error::Error>> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        ended = server.failed() => {
+            // Its tasks may hang; the process ends all the same.
+            drop(tokio::time::timeout(FAILED_SHUTDOWN, server.shutdown()).await);
+            return Ok(Some(ended));
+        }
     }
     server.shutdown().await;
-    Ok(())
+    Ok(None)
 }
 
 /// What a person who tries it out needs next.

@@ -32,50 +32,44 @@ pub(crate) struct Metrics {
     pub(crate) endpoints: Gauge,
     /// Stored records that this version cannot read.
     pub(crate) unreadable: Gauge,
+    /// Tasks that ended before their server.
+    pub(crate) tasks_ended: Counter,
+    /// Requests whose handler panicked.
+    pub(crate) panics: Counter,
+    /// Whether the store takes writes.
+    pub(crate) store_writable: Gauge,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
+        let gauge = |name, help| gauge(&recorder, name, help);
+        let counter = |name, help| counter(&recorder, name, help);
         Self {
             handle: recorder.handle(),
-            connections: gauge(
-                &recorder,
-                "mesh_discovery_connections",
-                "Connections that are open.",
-            ),
+            connections: gauge("mesh_discovery_connections", "Connections that are open."),
             handshakes_refused: counter(
-                &recorder,
                 "mesh_discovery_handshakes_refused_total",
                 "TLS handshakes that made no connection.",
             ),
             certificates_issued: counter(
-                &recorder,
                 "mesh_discovery_certificates_issued_total",
                 "Certificates issued to processes; an answer that is repeated counts once.",
             ),
             enrolments_refused: counter(
-                &recorder,
                 "mesh_discovery_enrolments_refused_total",
                 "Requests for a certificate that were refused.",
             ),
-            watches: gauge(
-                &recorder,
-                "mesh_discovery_watches",
-                "Watches that are open.",
-            ),
+            watches: gauge("mesh_discovery_watches", "Watches that are open."),
             watches_expired: counter(
-                &recorder,
                 "mesh_discovery_watches_expired_total",
                 "Watches that ended and were not taken up again within the grace.",
             ),
             rejections: counter(
-                &recorder,
                 "mesh_discovery_rejections_total",
                 "Parts of plans that processes reported as not understood.",
             ),
             flows_dropped: counter(
-                &recorder,
                 "mesh_discovery_flows_dropped_total",
                 "Reported traffic that was not kept: not the reporter's own, or too much.",
             ),
@@ -90,19 +84,25 @@ impl Metrics {
                 "Requests of processes that were refused with 429.",
             ),
             revision: gauge(
-                &recorder,
                 "mesh_discovery_revision",
                 "The store's revision that watches are told.",
             ),
-            endpoints: gauge(
-                &recorder,
-                "mesh_discovery_endpoints",
-                "Endpoints that are registered.",
-            ),
+            endpoints: gauge("mesh_discovery_endpoints", "Endpoints that are registered."),
             unreadable: gauge(
-                &recorder,
                 "mesh_discovery_unreadable_records",
                 "Stored records that this version cannot read; what they govern is closed.",
+            ),
+            tasks_ended: counter(
+                "mesh_discovery_tasks_ended_total",
+                "Tasks that ended before the server; one is enough for it to be not ready.",
+            ),
+            panics: counter(
+                "mesh_discovery_panics_total",
+                "Requests that met a defect of discovery and were answered 500.",
+            ),
+            store_writable: gauge(
+                "mesh_discovery_store_writable",
+                "1 while the store takes writes, else 0.",
             ),
         }
     }

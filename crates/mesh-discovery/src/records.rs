@@ -101,7 +101,10 @@ async fn remove(
         let message = "this version can read the record: remove it as what it is";
         return Err(conflict(message));
     }
-    let deleted = shared.store.commit(objects::deletion(&key, revision)).await;
+    let deleted = shared
+        .store
+        .commit_for_admin(objects::deletion(&key, revision))
+        .await;
     match deleted {
         Ok(written) => {
             tracing::info!(key, "an unreadable record was removed");

@@ -1,10 +1,14 @@
 //! All of discovery, put together: what the binary runs and tests embed.
 
+mod background;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::middleware;
@@ -29,13 +33,11 @@ use crate::statistics::Statistics;
 use crate::store::lock::{DirectoryLock, NotLocked};
 use crate::store::redb::{OpenError, Redb};
 use crate::store::{SharedStore, Unavailable, memory::Memory};
+use crate::supervise::{self, TaskEnded, Tasks};
 use crate::watch::{self as watches, Sessions};
 use crate::wire::{Applied, TokenRequest};
-use crate::worlds::{self, Reader, Worlds};
+use crate::worlds::{Reader, Worlds};
 use crate::{access, admin, api, identity, records, registry, report, settle, stat, targets};
-
-/// How often what nobody can use any more is removed from the store.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the handlers of all paths share.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) statistics: Statistics,
     pub(crate) rates: Arc<Rates>,
+    /// What ended that the server cannot be without.
+    pub(crate) failed: watch::Receiver<Option<TaskEnded>>,
     /// True once the server is to end.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -86,9 +90,10 @@ pub struct Server {
     kubeconfig: PathBuf,
     shared: Shared,
     ending: watch::Sender<bool>,
-    tasks: JoinSet<()>,
-    /// Of a directory in which no store holds it.
-    _lock: Option<DirectoryLock>,
+    /// One task, which holds all others; dropping it ends them.
+    supervisor: JoinSet<()>,
+    /// Held as long as anything here answers, whatever becomes of the store.
+    _lock: DirectoryLock,
 }
 
 impl Server {
@@ -102,7 +107,7 @@ impl Server {
         let now = SystemTime::now();
         // Before anything of the directory is read or written: it may be another server's.
         let lock = DirectoryLock::take(&config.data_dir).await?;
-        let (store, lock) = open_store(&config, lock).await?;
+        let store = open_store(&config, &lock).await?;
         let issuer = custody::load_or_create(&config.data_dir, &config.trust_domain, now)?;
         let issuer = Arc::new(issuer);
         let root_hash = root_hash(&issuer.bundle().certificates()[0])?;
@@ -111,19 +116,15 @@ impl Server {
         let address = local(&tcp, config.listen)?;
         let admin_address = local(&admin_tcp, config.admin)?;
         let kubeconfig = config.data_dir.join("admin.kubeconfig");
-        let text = certificate::kubeconfig(&issuer, config.url(address), now)?;
-        custody::write_private(&kubeconfig, &text)?;
+        identity::admin::keep(&kubeconfig, &issuer, &config.url(address), now)?;
         let certificate = certificate::Own::issue(Arc::clone(&issuer), &config, now)?;
 
         let domain = config.trust_domain.clone();
         let reader = Reader::open(store, domain.clone()).await?;
         let (ending, is_ending) = watch::channel(false);
-        let shared = share(
-            &config,
-            (issuer, certificate.standing()),
-            &reader,
-            is_ending.clone(),
-        )?;
+        let (failed, has_failed) = watch::channel(None);
+        let ends = (has_failed, is_ending.clone());
+        let shared = share(&config, (issuer, certificate.standing()), &reader, ends)?;
         let listener = Listener {
             limits: config.limits,
             domain: domain.clone(),
@@ -132,25 +133,17 @@ impl Server {
             metrics: Arc::clone(&shared.metrics),
             ending: is_ending.clone(),
         };
-        let mut tasks = JoinSet::new();
-        tasks.spawn(listen::run(tcp, listener));
-        tasks.spawn(admin::run(
-            admin_tcp,
-            Arc::clone(&shared),
-            is_ending.clone(),
-        ));
-        tasks.spawn(certificate.keep_fresh(is_ending.clone()));
-        tasks.spawn(sweep(Arc::clone(&shared), is_ending.clone()));
-        tasks.spawn(watches::expire(
-            Arc::clone(&shared.sessions),
-            is_ending.clone(),
-        ));
-        tasks.spawn(worlds::keep_current(
-            reader,
-            Arc::clone(&shared.worlds),
-            Arc::clone(&shared.metrics),
-            is_ending,
-        ));
+        let mut tasks = Tasks::default();
+        tasks.spawn("the port", listen::run(tcp, listener));
+        let ending_too = is_ending.clone();
+        tasks.spawn(
+            "the admin port",
+            admin::run(admin_tcp, Arc::clone(&shared), ending_too),
+        );
+        let renewed = certificate.keep_fresh(is_ending);
+        tasks.spawn("the renewal of discovery's certificate", renewed);
+        background::spawn(&mut tasks, &shared, reader);
+        let supervisor = supervise::supervise(tasks, failed, &shared);
         Ok(Self {
             address,
             admin_address,
@@ -159,7 +152,7 @@ impl Server {
             kubeconfig,
             shared,
             ending,
-            tasks,
+            supervisor,
             _lock: lock,
         })
     }
@@ -217,27 +210,37 @@ impl Server {
         self.shared.objects.apply_yaml(yaml, Mode::Write).await
     }
 
+    /// Waits until the server cannot go on: a task that it needs has ended. It is not ready from
+    /// then on, and its program should end.
+    pub async fn failed(&self) -> TaskEnded {
+        let mut failed = self.shared.failed.clone();
+        loop {
+            if let Some(ended) = failed.borrow_and_update().clone() {
+                return ended;
+            }
+            if failed.changed().await.is_err() {
+                // The supervisor has ended, as it does with the server alone.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Ends the server: watches end, requests may finish for some seconds, then everything is closed.
     pub async fn shutdown(mut self) {
         self.ending.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        while self.supervisor.join_next().await.is_some() {}
         self.shared.store.close().await;
     }
 }
 
-/// Opens the store; the lock, where the store has not taken it.
-async fn open_store(
-    config: &Config,
-    lock: DirectoryLock,
-) -> Result<(SharedStore, Option<DirectoryLock>), StartError> {
+async fn open_store(config: &Config, lock: &DirectoryLock) -> Result<SharedStore, StartError> {
     match config.store {
-        StoreKind::Memory => Ok((Arc::new(Memory::new()), Some(lock))),
+        StoreKind::Memory => Ok(Arc::new(Memory::new())),
         StoreKind::Redb => {
-            let directory = config.data_dir.clone();
+            let (directory, lock) = (config.data_dir.clone(), lock.clone());
             let open = move || Redb::open(&directory, Some(lock));
             let opened = tokio::task::spawn_blocking(open).await;
-            let store = opened.expect("opening a store does not panic")?;
-            Ok((Arc::new(store), None))
+            Ok(Arc::new(opened.expect("opening a store does not panic")?))
         }
     }
 }
@@ -246,7 +249,7 @@ fn share(
     config: &Config,
     (issuer, certificate): (Arc<Issuer>, watch::Receiver<certificate::Standing>),
     reader: &Reader,
-    ending: watch::Receiver<bool>,
+    (failed, ending): (watch::Receiver<Option<TaskEnded>>, watch::Receiver<bool>),
 ) -> Result<Shared, StartError> {
     let store = reader.store();
     let domain = config.trust_domain.clone();
@@ -270,6 +273,7 @@ fn share(
         certificate,
         store,
         domain,
+        failed,
         ending,
     }))
 }
@@ -297,22 +301,10 @@ fn router(shared: &Shared) -> Router {
             rate::limit,
         ))
         .layer(middleware::from_fn(access::check))
-}
-
-async fn sweep(shared: Shared, mut ending: watch::Receiver<bool>) {
-    loop {
-        tokio::select! {
-            _ = ending.wait_for(|ending| *ending) => return,
-            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
-        }
-        let now = SystemTime::now();
-        if let Err(error) = shared.tokens.sweep(now).await {
-            tracing::warn!(%error, "ended tokens could not be removed");
-        }
-        if let Err(error) = shared.enroller.sweep(now).await {
-            tracing::warn!(%error, "old answers to enrolments could not be removed");
-        }
-    }
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared.metrics),
+            supervise::catch,
+        ))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -13,7 +13,7 @@ use mesh_tls::request::KeyPair;
 use super::kubeconfig::Kubeconfig;
 
 /// The anchors are taken to be those of the leaf's own trust domain, which the chain then proves.
-pub(super) fn of(
+pub(crate) fn of(
     kubeconfig: &Kubeconfig,
     now: SystemTime,
 ) -> Result<Credentials, Box<dyn Error + Send + Sync>> {

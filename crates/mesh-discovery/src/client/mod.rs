@@ -35,6 +35,7 @@ use mesh_tls::credentials::Credentials;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use self::credentials::of as read_credentials;
 pub use self::error::ClientError;
 use self::error::Said;
 use self::kubeconfig::Kubeconfig;

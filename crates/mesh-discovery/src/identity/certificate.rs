@@ -1,4 +1,4 @@
-//! Discovery's own certificate, renewed by itself, and the administrator's.
+//! Discovery's own certificate, renewed by itself.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,17 +8,12 @@ use mesh_tls::config::{self, ClientCertificates};
 use mesh_tls::credentials::{Credentials, UnfitCredentials};
 use mesh_tls::issuer::{Issuer, IssuingRefused, Template};
 use mesh_tls::lifetime::Lifetime;
-use mesh_tls::pem;
 use mesh_tls::request::{InvalidKey, InvalidRequest, KeyPair};
 use rustls::ServerConfig;
 use tokio::sync::watch;
-use zeroize::Zeroizing;
 
-use crate::client::kubeconfig::Kubeconfig;
 use crate::config::Config;
 
-/// How long the administrator's certificate counts, unless the issuer ends sooner.
-const ADMIN_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How soon a failed renewal is tried again, and the shortest time between two.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -143,29 +138,6 @@ fn credentials(
     )?)
 }
 
-/// The administrator's credentials for the server at `url`, as text for a private file.
-pub(crate) fn kubeconfig(
-    issuer: &Issuer,
-    url: String,
-    now: SystemTime,
-) -> Result<Zeroizing<String>, OwnCertificateError> {
-    let template = Template {
-        ttl: ADMIN_TTL,
-        ..Template::default()
-    };
-    let identity = Identity::admin(issuer.domain());
-    let key = KeyPair::generate()?;
-    let issued = issuer.issue(&key.signing_request()?, &identity, &template, now)?;
-    let kubeconfig = Kubeconfig {
-        server: url,
-        anchors: issuer.bundle().to_pem(),
-        chain: pem::write(&issued.chain),
-        key: key.to_pem(),
-        namespace: "default".to_owned(),
-    };
-    Ok(kubeconfig.to_yaml())
-}
-
 /// Why discovery cannot have a certificate of its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -217,20 +189,5 @@ mod tests {
         standing.lifetime = Lifetime::until(ended);
         let why = standing.why_not_ready().unwrap();
         assert!(why.contains("s ago: the issuer has ended"), "{why}");
-    }
-
-    #[test]
-    fn the_administrator_has_a_year_or_the_issuers_life() {
-        let dir = tempfile::tempdir().unwrap();
-        let domain = "mesh.local".parse().unwrap();
-        let now = SystemTime::now();
-        let issuer = custody::load_or_create(dir.path(), &domain, now).unwrap();
-        let text = kubeconfig(&issuer, "https://127.0.0.1:7800".to_owned(), now).unwrap();
-        let read = Kubeconfig::parse(&text, None).unwrap();
-        let chain = pem::read(&read.chain).unwrap();
-        let leaf = mesh_tls::leaf::Leaf::read(&chain[0]).unwrap();
-        assert_eq!(*leaf.identity(), Identity::admin(&domain));
-        assert!(leaf.not_after() <= issuer.not_after());
-        assert!(leaf.not_after() > now + ADMIN_TTL / 2);
     }
 }

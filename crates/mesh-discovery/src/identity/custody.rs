@@ -91,15 +91,6 @@ fn load(directory: &Path, domain: &TrustDomain, now: SystemTime) -> Result<Issue
     Ok(Issuer::from_pem(&chain, &key, anchors, now)?)
 }
 
-/// Writes `content` to `path`, which only its owner can read, in place of what was there.
-///
-/// # Errors
-///
-/// [`CustodyError::File`] when it cannot be written.
-pub fn write_private(path: &Path, content: &str) -> Result<(), CustodyError> {
-    private_file::replace(path, content)
-}
-
 /// Why the CA's keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! - [`custody`]: where the CA's keys lie, and how they are kept from others.
+//! - `admin`: the administrator's credentials.
 //! - [`token`]: the right to join, made by an admin.
 //! - `enrol`: a token or a certificate becomes a certificate.
 //! - `grant`: what an identity may serve.
 //! - `limit`: how often certificates may be asked for.
 
+pub(crate) mod admin;
 pub mod certificate;
 pub mod custody;
 pub(crate) mod enrol;

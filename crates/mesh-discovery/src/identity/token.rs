@@ -156,7 +156,7 @@ impl Tokens {
             rest: Map::new(),
         };
         let write = Write::put(key(token.id()), record.to_json()).expecting(Expect::Absent);
-        self.store.commit(vec![write]).await?;
+        self.store.commit_for_admin(vec![write]).await?;
         tracing::info!(id = token.id(), identity = %record.identity, expires, "a join token was made");
         Ok((token, expires))
     }
@@ -186,7 +186,9 @@ impl Tokens {
         let Some(record) = self.store.get(&key(id)).await? else {
             return Ok(false);
         };
-        self.store.commit(vec![Write::delete(record.key)]).await?;
+        self.store
+            .commit_for_admin(vec![Write::delete(record.key)])
+            .await?;
         tracing::info!(id, "a join token was revoked");
         Ok(true)
     }

@@ -60,7 +60,7 @@ impl Objects {
         loop {
             let (results, writes) = self.decide(manifests).await?;
             let committed = match mode {
-                Mode::Write => self.store.commit(writes).await,
+                Mode::Write => self.store.commit_for_admin(writes).await,
                 Mode::DryRun => Ok(*self.store.watch().borrow()),
             };
             match committed {

@@ -66,6 +66,21 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// made and the latest one is returned. The future fails with [`CommitError`].
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, CommitError>>;
 
+    /// The same for an administrator, who does not wait behind workloads where a store has a queue.
+    fn commit_for_admin(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, CommitError>> {
+        self.commit(writes)
+    }
+
+    /// Why nothing can be written at the moment, if that is known.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Waits until the store has ended, be it closed or broken.
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Tells the latest revision, never a queue of them.
     fn watch(&self) -> watch::Receiver<u64>;
 
@@ -95,6 +110,13 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+}
+
+/// Whose commits share a place in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Workloads,
+    Admins,
 }
 
 /// One record.

@@ -85,16 +85,18 @@ impl State {
         self.records.insert(key, entry);
     }
 
-    /// The lease of a record, if it has one.
-    pub(super) fn lease_of(&self, key: &str) -> Option<LeaseId> {
-        self.records.get(key)?.lease
-    }
-
-    /// Goes on with the leases of `before`, whose records are being read anew.
-    pub(super) fn keep_leases(&mut self, before: &Self) {
-        self.next_lease = before.next_lease;
-        let leases = before.leases.keys();
-        self.leases = leases.map(|lease| (*lease, BTreeSet::new())).collect();
+    /// Every record, each with whether it ends with a lease.
+    pub(super) fn content(&self) -> Vec<(Record, bool)> {
+        let all = self.records.iter();
+        let content = all.map(|(key, entry)| {
+            let record = Record {
+                key: key.clone(),
+                value: entry.value.clone(),
+                revision: entry.revision,
+            };
+            (record, entry.lease.is_some())
+        });
+        content.collect()
     }
 
     pub(super) fn record(&self, key: &str) -> Option<Record> {

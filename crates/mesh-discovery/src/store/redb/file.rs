@@ -2,7 +2,8 @@
 //!
 //! `store.redb` is made beside its place and moved there by one rename, and `store.id`
 //! says that it was: a file that is missing, empty or another's afterwards was lost, and a
-//! server that began anew over it would forget silently. Every commit is synced twice (two
+//! server that began anew over it would forget silently. After the disk has failed, the same two
+//! steps put a new file in the place of the old one. Every commit is synced twice (two
 //! phases), so that the newest state on the disk is one that was finished: if it does not
 //! verify, that is damage, and never a reason to go back to the state before it.
 
@@ -48,7 +49,7 @@ pub(super) struct Content {
 impl StoreFile {
     /// Opens the file in `directory`, or makes one where there never was any.
     pub(super) fn open(directory: &Path, first: u64) -> Result<(Self, Content), OpenError> {
-        let (path, id_path) = (directory.join(FILE), directory.join(ID_FILE));
+        let (path, id_path) = (place(directory), directory.join(ID_FILE));
         let known = match fs::read_to_string(&id_path) {
             Ok(id) => Some(id.trim().to_owned()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -59,7 +60,12 @@ impl StoreFile {
             if known.is_some() {
                 return Err(OpenError::Lost { path, id_path });
             }
-            create(directory, first)?;
+            let new = Content {
+                id: format!("{:032x}", fastrand::u128(..)),
+                revision: first,
+                records: Vec::new(),
+            };
+            create(directory, &new)?;
         }
         let opened = open(&path)?;
         let content = read(&opened).map_err(|source| OpenError::damaged(&path, source))?;
@@ -72,6 +78,16 @@ impl StoreFile {
             }
         }
         Ok((Self { database: opened }, content))
+    }
+
+    /// Puts a new file that holds `content` in the place of the one in `directory`.
+    ///
+    /// What the system's cache and the disk hold of the old file after a failed sync is not
+    /// known, and is not asked.
+    pub(super) fn replace(directory: &Path, content: &Content) -> Result<Self, OpenError> {
+        create(directory, content)?;
+        let database = open(&place(directory))?;
+        Ok(Self { database })
     }
 
     /// Writes all of `commits` at once; once this returns, they are on the disk.
@@ -104,7 +120,13 @@ impl StoreFile {
     }
 }
 
-fn create(directory: &Path, first: u64) -> Result<(), OpenError> {
+/// Where the file lies in `directory`.
+pub(super) fn place(directory: &Path) -> PathBuf {
+    directory.join(FILE)
+}
+
+/// Makes the file beside its place, whole and synced, and moves it there.
+fn create(directory: &Path, content: &Content) -> Result<(), OpenError> {
     let unfinished = directory.join(UNFINISHED);
     let failed = |source| OpenError::file(&unfinished, source);
     // A start that was killed half-way leaves one; nobody was told of anything in it.
@@ -113,40 +135,62 @@ fn create(directory: &Path, first: u64) -> Result<(), OpenError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(failed(source)),
     }
-    let id = format!("{:032x}", fastrand::u128(..));
-    let make = || -> Result<(), ::redb::Error> {
-        let database = builder().create(&unfinished)?;
+    let written = private(&unfinished)
+        .map_err(failed)
+        .and_then(|()| fill(&unfinished, content))
+        .and_then(|()| fs::rename(&unfinished, place(directory)).map_err(failed));
+    if written.is_err() {
+        // What it takes may be all the room that there is; the first error counts.
+        drop(fs::remove_file(&unfinished));
+    }
+    written?;
+    sync(directory)
+}
+
+fn fill(path: &Path, content: &Content) -> Result<(), OpenError> {
+    let fill = || -> Result<(), ::redb::Error> {
+        let database = builder().create(path)?;
         let mut transaction = database.begin_write()?;
         transaction.set_two_phase_commit(true);
-        transaction.open_table(RECORDS)?;
-        transaction.open_table(NUMBERS)?.insert(REVISION, first)?;
         {
+            let mut records = transaction.open_table(RECORDS)?;
+            for (record, leased) in &content.records {
+                let value = (record.revision, *leased, &record.value[..]);
+                records.insert(record.key.as_str(), value)?;
+            }
+            let mut numbers = transaction.open_table(NUMBERS)?;
+            numbers.insert(REVISION, content.revision)?;
             let mut texts = transaction.open_table(TEXTS)?;
-            texts.insert(ID, id.as_str())?;
+            texts.insert(ID, content.id.as_str())?;
             texts.insert(FORM, FORMAT)?;
         }
         transaction.commit()?;
         Ok(())
     };
-    make().map_err(|source| OpenError::Database {
-        path: unfinished.clone(),
+    fill().map_err(|source| OpenError::Database {
+        path: path.to_owned(),
         source: Box::new(source),
-    })?;
-    restrict(&unfinished).map_err(failed)?;
-    fs::rename(&unfinished, directory.join(FILE)).map_err(failed)?;
-    sync(directory)
+    })
 }
 
-/// Who may use tokens and grants is its owner's business alone.
-fn restrict(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+/// Makes an empty file for its owner alone, whatever the umask: who may use tokens and grants is
+/// nobody else's business.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
 fn write_id(directory: &Path, id: &str) -> Result<(), OpenError> {
     let path = directory.join(ID_FILE);
     let unfinished = directory.join("store.id.new");
     let write = || {
+        drop(fs::remove_file(&unfinished));
+        private(&unfinished)?;
         fs::write(&unfinished, id)?;
         fs::File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, &path)

@@ -8,39 +8,44 @@
 //! Readers are told from memory and never see what is not on the disk yet, so no revision
 //! can mean two things. Leased records are kept on the disk too: after a restart they
 //! belong to the inherited lease until their processes have come back, or had the time to.
+//! After the disk has failed, a new file is made of what memory holds.
 
+#[cfg(test)]
+mod fault;
 mod file;
+mod queue;
+mod reserve;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
+#[cfg(test)]
+pub(crate) use self::fault::{FULL, PANIC, REFUSED};
 pub use self::file::OpenError;
 use self::file::{Content, StoreFile};
-use self::writer::{Ask, Writer};
+use self::queue::{Ask, Queue};
+use self::writer::Writer;
 use super::lock::DirectoryLock;
 use super::memory::HistoryLimit;
 use super::state::{FIRST_REVISION, State};
 use super::{
-    Changes, ChangesError, CommitError, LeaseId, Listing, Record, Store, Unavailable, Write,
+    Changes, ChangesError, CommitError, Lane, LeaseId, Listing, Record, Store, Unavailable, Write,
 };
-
-/// Commits that wait for the disk. Further ones wait to be let in.
-const QUEUE: usize = 1024;
 
 /// Records in a file.
 #[derive(Debug)]
 pub struct Redb {
     id: String,
     shared: Arc<Shared>,
-    asks: mpsc::Sender<Ask>,
+    queue: Queue,
     inherited: Option<LeaseId>,
 }
 
@@ -49,18 +54,25 @@ pub struct Redb {
 struct Shared {
     state: RwLock<State>,
     latest: watch::Sender<u64>,
+    /// Why nothing can be written.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Shared {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
 }
 
 impl Redb {
     /// Opens the store in `directory`, or makes an empty one where there never was any.
     ///
-    /// It blocks: the whole file is read and checked. `lock` is held until the file is closed.
+    /// It blocks: the whole file is read and checked. `lock` is held until the file is closed;
+    /// a caller that lives longer holds it too.
     ///
     /// # Errors
     ///
@@ -72,14 +84,19 @@ impl Redb {
         let mut state = State::new(HistoryLimit::default(), content.revision);
         let lease = state.grant_lease();
         let inherited = content.records.iter().any(|(_, leased)| *leased);
-        load(&mut state, content, |_| lease);
+        load(&mut state, content, lease);
         let latest = watch::Sender::new(state.revision());
         let state = RwLock::new(state);
-        let shared = Arc::new(Shared { state, latest });
-        let (asks, asked) = mpsc::channel(QUEUE);
-        let writer = Writer::new(directory.to_owned(), file, Arc::clone(&shared), lease);
+        let shared = Arc::new(Shared {
+            state,
+            latest,
+            trouble: Mutex::default(),
+        });
+        let (queue, backlog) = queue::queue();
+        let file = (file, id.clone());
+        let writer = Writer::new(directory.to_owned(), file, Arc::clone(&shared));
         let run = move || {
-            writer.run(asked);
+            writer.run(backlog);
             drop(lock);
         };
         thread::Builder::new()
@@ -92,24 +109,16 @@ impl Redb {
         Ok(Self {
             id,
             shared,
-            asks,
+            queue,
             inherited: inherited.then_some(lease),
         })
     }
-
-    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Unavailable> {
-        let (reply, answer) = oneshot::channel();
-        let closed = || Unavailable::new("the store is closed");
-        self.asks.send(make(reply)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())
-    }
 }
 
-/// Fills `state` with what a file holds; `lease_of` tells whose leased records are.
-fn load(state: &mut State, content: Content, lease_of: impl Fn(&str) -> LeaseId) {
+/// Fills `state` with what a file holds; its leased records belong to `lease`.
+fn load(state: &mut State, content: Content, lease: LeaseId) {
     for (record, leased) in content.records {
-        let lease = leased.then(|| lease_of(&record.key));
-        state.load(record, lease);
+        state.load(record, leased.then_some(lease));
     }
 }
 
@@ -129,7 +138,22 @@ impl Store for Redb {
     }
 
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, CommitError>> {
-        async move { self.ask(|reply| Ask::Commit { writes, reply }).await? }.boxed()
+        let make = |reply| Ask::Commit { writes, reply };
+        async move { self.queue.ask(Lane::Workloads, make).await? }.boxed()
+    }
+
+    fn commit_for_admin(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<u64, CommitError>> {
+        let make = |reply| Ask::Commit { writes, reply };
+        async move { self.queue.ask(Lane::Admins, make).await? }.boxed()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let trouble = self.shared.trouble.lock();
+        trouble.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        self.queue.ended().boxed()
     }
 
     fn watch(&self) -> watch::Receiver<u64> {
@@ -149,7 +173,8 @@ impl Store for Redb {
     }
 
     fn drop_lease(&self, lease: LeaseId) -> BoxFuture<'_, Result<u64, Unavailable>> {
-        async move { self.ask(|reply| Ask::DropLease { lease, reply }).await? }.boxed()
+        let make = move |reply| Ask::DropLease { lease, reply };
+        async move { self.queue.ask(Lane::Workloads, make).await? }.boxed()
     }
 
     fn inherited_lease(&self) -> Option<LeaseId> {
@@ -158,6 +183,7 @@ impl Store for Redb {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         // If it cannot be asked, it is closed already.
-        async move { drop(self.ask(|reply| Ask::Close { reply }).await) }.boxed()
+        let closed = self.queue.ask(Lane::Admins, |reply| Ask::Close { reply });
+        async move { drop(closed.await) }.boxed()
     }
 }

@@ -68,6 +68,120 @@ async fn c15_endpoints_outlive_a_restart_under_a_lease_that_can_be_dropped() {
     assert_eq!(left, ["back", "plain"]);
 }
 
+/// The keys that a store holds.
+async fn keys(store: &SharedStore) -> Vec<String> {
+    let records = store.list("").await.unwrap().records;
+    records.into_iter().map(|record| record.key).collect()
+}
+
+async fn put(store: &SharedStore, key: &str) -> Result<u64, CommitError> {
+    store.commit(vec![Write::put(key, "1")]).await
+}
+
+#[tokio::test]
+async fn c04_what_the_disk_refused_is_never_there_later_however_much_of_it_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let first = put(&store, "a").await.unwrap();
+    let lease = store.grant_lease().await.unwrap();
+    let kept = Write::put("endpoints/kept", "1").leased(lease);
+    store.commit(vec![kept]).await.unwrap();
+    let refused = vec![
+        Write::put(REFUSED, "1"),
+        Write::put("endpoints/refused", "1").leased(lease),
+    ];
+    assert!(store.commit(refused).await.is_err());
+    assert!(store.trouble().is_some());
+    assert_eq!(put(&store, "b").await.unwrap(), first + 2);
+    assert_eq!(store.trouble(), None);
+    assert_eq!(keys(&store).await, ["a", "b", "endpoints/kept"]);
+    let on_disk = || content(directory.path()).unwrap();
+    // The lease goes on, also in the new file.
+    store.drop_lease(lease).await.unwrap();
+    assert_eq!(keys(&store).await, ["a", "b"]);
+    store.close().await;
+    let on_disk: Vec<_> = on_disk().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(on_disk, ["a", "b"]);
+    assert_eq!(open(&directory).inherited_lease(), None);
+}
+
+#[tokio::test]
+async fn c04_a_disk_that_fails_again_is_not_written_as_a_whole_for_every_request() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    put(&store, "a").await.unwrap();
+    for _ in 0..2 {
+        put(&store, REFUSED).await.unwrap_err();
+    }
+    let again = put(&store, "b").await.unwrap_err();
+    let source = std::error::Error::source(&again).map(ToString::to_string);
+    assert!(source.is_some(), "{again}");
+    assert_eq!(store.get("a").await.unwrap().unwrap().key, "a");
+    // By and by it is tried once more.
+    while put(&store, "b").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(keys(&store).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn c04_on_a_full_disk_what_is_there_can_be_deleted_and_then_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let reserve = directory.path().join("store.reserve");
+    let store = open(&directory);
+    put(&store, "a").await.unwrap();
+    put(&store, "b").await.unwrap();
+    assert!(reserve.metadata().unwrap().len() > 0);
+    put(&store, FULL).await.unwrap_err();
+    let again = put(&store, "c").await.unwrap_err();
+    assert!(again.to_string().contains("unavailable"), "{again}");
+    let deleted = store.commit(vec![Write::delete("a")]).await;
+    assert!(deleted.is_ok(), "{deleted:?}");
+    assert_eq!(keys(&store).await, ["b"]);
+    assert!(store.trouble().unwrap().contains("full"));
+    // There is room again: the reserve is taken first.
+    while put(&store, "c").await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(reserve.metadata().unwrap().len() > 0);
+    assert_eq!(store.trouble(), None);
+    store.close().await;
+    assert_eq!(keys(&open(&directory)).await, ["b", "c"]);
+}
+
+#[tokio::test]
+async fn c04_a_deletion_that_finds_the_disk_full_is_written_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    // The key is there without having been written through the writer.
+    store.close().await;
+    let (file, _) = StoreFile::open(directory.path(), FIRST_REVISION).unwrap();
+    file.write(&[(vec![Write::put(FULL, "1")], 7)], 7).unwrap();
+    drop(file);
+    let store = open(&directory);
+    let deleted = store.commit(vec![Write::delete(FULL)]).await;
+    assert_eq!(deleted.unwrap(), 8);
+    assert_eq!(keys(&store).await, [""; 0]);
+    store.close().await;
+    assert_eq!(keys(&open(&directory)).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn c19_a_writer_that_panics_ends_the_store_and_lets_nobody_else_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = DirectoryLock::take(directory.path()).await.unwrap();
+    let store = Redb::open(directory.path(), Some(lock.clone())).unwrap();
+    let store: SharedStore = Arc::new(store);
+    put(&store, "a").await.unwrap();
+    put(&store, PANIC).await.unwrap_err();
+    store.ended().await;
+    assert!(put(&store, "b").await.is_err());
+    assert_eq!(keys(&store).await, ["a"], "what is known can be read");
+    assert!(DirectoryLock::take(directory.path()).await.is_err());
+    drop(lock);
+    assert!(DirectoryLock::take(directory.path()).await.is_ok());
+}
+
 #[tokio::test]
 async fn concurrent_writers_share_a_sync_and_keep_their_order() {
     let directory = tempfile::tempdir().unwrap();

@@ -1,49 +1,37 @@
 //! The thread that writes: the only one that decides and the only one that waits for the disk.
 //!
-//! Whoever waits while a batch is written is in the next one, so that many writers
-//! share one sync. A batch is acknowledged, and shown to readers, once it is on the disk.
+//! What comes while a batch is written is in the next one, so that many writers share one
+//! sync. A batch is acknowledged, and shown to readers, once it is on the disk. Memory holds what
+//! was acknowledged and nothing else: after the disk has failed, a new file is made of it.
 
+use std::error::Error;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
-use super::file::StoreFile;
-use super::{Shared, load};
-use crate::store::memory::HistoryLimit;
-use crate::store::state::{Ahead, State};
+use super::Shared;
+use super::file::{Content, StoreFile, place};
+use super::queue::{Ask, Backlog, Reply};
+use super::reserve::Reserve;
+use crate::store::state::Ahead;
 use crate::store::{CommitError, LeaseId, Unavailable, Write};
 
-/// Commits that are written at once. Each may hold an apply of 8 MiB.
-const BATCH: usize = 64;
+/// How often a disk that has failed is tried again: each time all records are written.
+const RETRY: Duration = Duration::from_secs(1);
+const FULL: &str = "the disk is full: only deletions are written until there is room";
 
-type Reply<T> = oneshot::Sender<T>;
-
-/// What the writer is asked.
-#[derive(Debug)]
-pub(super) enum Ask {
-    Commit {
-        writes: Vec<Write>,
-        reply: Reply<Result<u64, CommitError>>,
-    },
-    DropLease {
-        lease: LeaseId,
-        reply: Reply<Result<u64, Unavailable>>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
-}
-
-/// What is told once the batch is on the disk.
+/// What is answered once the batch is on the disk.
 enum Answer {
     Commit(Reply<Result<u64, CommitError>>, Result<u64, CommitError>),
     DropLease(Reply<Result<u64, Unavailable>>, u64),
 }
 
 /// A batch that is decided.
-struct Decided {
-    commits: Vec<(Vec<Write>, u64)>,
+pub(super) struct Decided {
+    pub(super) commits: Vec<(Vec<Write>, u64)>,
     dropped: Vec<LeaseId>,
     answers: Vec<Answer>,
     revision: u64,
@@ -53,77 +41,90 @@ struct Decided {
 #[derive(Debug)]
 pub(super) struct Writer {
     directory: PathBuf,
-    /// `None` after the disk has failed, until it is opened anew.
+    id: String,
+    /// `None` after the disk has failed, until there is a new file.
     file: Option<StoreFile>,
+    retry_at: Instant,
+    reserve: Reserve,
     shared: Arc<Shared>,
-    inherited: LeaseId,
+    #[cfg(test)]
+    faults: super::fault::Faults,
 }
 
 impl Writer {
-    pub(super) const fn new(
+    pub(super) fn new(
         directory: PathBuf,
-        file: StoreFile,
+        (file, id): (StoreFile, String),
         shared: Arc<Shared>,
-        inherited: LeaseId,
     ) -> Self {
         Self {
+            reserve: Reserve::keep(&directory, &place(&directory)),
             directory,
+            id,
             file: Some(file),
+            retry_at: Instant::now(),
             shared,
-            inherited,
+            #[cfg(test)]
+            faults: super::fault::Faults::default(),
         }
     }
 
-    /// Writes until it is told to close, or nobody can ask any more.
-    pub(super) fn run(mut self, mut asked: mpsc::Receiver<Ask>) {
-        while let Some(first) = asked.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH
-                && let Ok(next) = asked.try_recv()
-            {
-                batch.push(next);
-            }
-            let closing = self.serve(batch);
-            if !closing.is_empty() {
-                // What is asked from here on finds nobody.
-                asked.close();
-                drop(self.file.take());
-                for reply in closing {
-                    // Whoever asked may have left.
-                    reply.send(()).ok();
-                }
-                return;
-            }
-        }
-    }
-
-    /// Serves a batch; who is to be told once the file is closed.
-    fn serve(&mut self, batch: Vec<Ask>) -> Vec<Reply<()>> {
+    /// Writes until it is closed, or nobody can ask any more.
+    pub(super) fn run(mut self, mut backlog: Backlog) {
         let mut closing = Vec::new();
-        let reopened = self.reopen();
-        let decided = self.decide(batch, &mut closing);
-        let written = reopened.and_then(|()| self.write(&decided));
+        while let Some(batch) = backlog.next() {
+            self.serve(batch.asks, &mut closing);
+            if !closing.is_empty() {
+                backlog.close();
+            }
+        }
+        drop(self.file.take());
+        for reply in closing {
+            // The caller may have left.
+            reply.send(()).ok();
+        }
+    }
+
+    /// Serves a batch; those who close are answered once the file is closed.
+    fn serve(&mut self, asks: Vec<Ask>, closing: &mut Vec<Reply<()>>) {
+        let mended = self.mend();
+        if Instant::now() >= self.retry_at && self.reserve.is_lent() {
+            self.retry_at = Instant::now() + RETRY;
+            self.reserve.take_back(&place(&self.directory));
+        }
+        let decided = self.decide(asks, closing);
+        let written = mended.and_then(|()| self.write(&decided));
         match written {
-            Ok(()) => self.publish(decided),
+            Ok(()) => {
+                let lent = self.reserve.is_lent();
+                self.shared.set_trouble(lent.then(|| FULL.to_owned()));
+                self.publish(decided);
+            }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = error.source().map(ToString::to_string);
                 tracing::error!(%error, cause, "nothing can be written to the store's file");
+                self.shared.set_trouble(cause);
                 for answer in decided.answers {
                     answer.refuse();
                 }
             }
         }
-        closing
     }
 
-    fn decide(&self, batch: Vec<Ask>, closing: &mut Vec<Reply<()>>) -> Decided {
+    fn decide(&self, asks: Vec<Ask>, closing: &mut Vec<Reply<()>>) -> Decided {
         let state = self.shared.read();
         let mut ahead = Ahead::of(&state);
         let mut commits = Vec::new();
         let mut dropped = Vec::new();
         let mut answers = Vec::new();
-        for ask in batch {
+        for ask in asks {
             match ask {
+                Ask::Commit { writes, reply }
+                    if self.reserve.is_lent() && !only_deletes(&writes) =>
+                {
+                    let refused = Unavailable::new(FULL);
+                    answers.push(Answer::Commit(reply, Err(refused.into())));
+                }
                 Ask::Commit { writes, reply } => {
                     let decided = ahead.decide(&state, &writes);
                     let answer = decided.map(|made| {
@@ -151,22 +152,47 @@ impl Writer {
         }
     }
 
+    /// Writes a batch. One that only deletes is tried once more with the room that was reserved.
     fn write(&mut self, decided: &Decided) -> Result<(), Unavailable> {
+        let written = self.try_write(decided);
+        let Err(error) = written else {
+            return Ok(());
+        };
+        let deletes = decided
+            .commits
+            .iter()
+            .all(|(writes, _)| only_deletes(writes));
+        if !is_full(&error) || !self.reserve.lend() {
+            return Err(error);
+        }
+        tracing::warn!("{FULL}");
+        self.retry_at = Instant::now();
+        self.mend()?;
+        if deletes {
+            self.try_write(decided)
+        } else {
+            Err(error)
+        }
+    }
+
+    fn try_write(&mut self, decided: &Decided) -> Result<(), Unavailable> {
         if decided.commits.is_empty() {
             return Ok(());
         }
         let Some(file) = &self.file else {
             return Err(Unavailable::new("the store's file is closed"));
         };
-        file.write(&decided.commits, decided.revision)
-            .map_err(|error| {
-                // What of it reached the disk is found when the file is read anew.
-                self.file = None;
-                Unavailable::new(error)
-            })
+        let written = file.write(&decided.commits, decided.revision);
+        #[cfg(test)]
+        let written = self.faults.say(decided, written);
+        written.map_err(|error| {
+            // How much of it reached the disk is not known: a new file takes its place.
+            self.file = None;
+            Unavailable::new(error)
+        })
     }
 
-    /// Shows a batch to readers and tells who waits for it.
+    /// Shows a batch to readers and answers those who wait for it.
     fn publish(&self, decided: Decided) {
         let mut state = self.shared.state.write();
         let state = state.as_mut().unwrap_or_else(|poison| poison.get_mut());
@@ -176,51 +202,65 @@ impl Writer {
         for (writes, revision) in decided.commits {
             state.apply(writes, revision);
         }
-        self.tell(state.revision());
+        // Told under the lock, so that the revision never goes back.
+        self.shared.latest.send_if_modified(|latest| {
+            let newer = *latest != state.revision();
+            *latest = state.revision();
+            newer
+        });
         for answer in decided.answers {
             answer.send();
         }
     }
 
-    /// Told under the lock, so that the revision never goes back.
-    fn tell(&self, revision: u64) {
-        self.shared.latest.send_if_modified(|latest| {
-            let newer = *latest != revision;
-            *latest = revision;
-            newer
-        });
-    }
-
-    /// After the disk has failed: opens the file anew and takes from it what it holds, which may
-    /// be more than was acknowledged.
-    fn reopen(&mut self) -> Result<(), Unavailable> {
+    /// After the disk has failed: makes a new file of what memory holds. What was refused is not
+    /// in it, however much of it had reached the old one.
+    fn mend(&mut self) -> Result<(), Unavailable> {
         if self.file.is_some() {
             return Ok(());
         }
-        let opened = StoreFile::open(&self.directory, 0);
-        let (file, content) = opened.map_err(Unavailable::new)?;
-        let shared = self.shared.state.write();
-        let mut shared = shared.unwrap_or_else(PoisonError::into_inner);
-        if content.revision < shared.revision() {
-            // Another file lies there, or none did: what was acknowledged is not in it.
-            let message = "the store's file is older than what was acknowledged: put it back, or start the server anew";
-            return Err(Unavailable::new(message));
+        if Instant::now() < self.retry_at {
+            return Err(Unavailable::new("the disk failed a moment ago"));
         }
-        let mut state = State::new(HistoryLimit::default(), content.revision);
-        state.keep_leases(&shared);
-        let inherited = self.inherited;
-        load(&mut state, content, |key| {
-            shared.lease_of(key).unwrap_or(inherited)
-        });
-        *shared = state;
-        self.tell(shared.revision());
-        self.file = Some(file);
+        self.retry_at = Instant::now() + RETRY;
+        let state = self.shared.read();
+        let content = Content {
+            id: self.id.clone(),
+            revision: state.revision(),
+            records: state.content(),
+        };
+        drop(state);
+        let file = StoreFile::replace(&self.directory, &content);
+        self.file = Some(file.map_err(Unavailable::new)?);
+        tracing::info!("a new store file was made of what is acknowledged");
         Ok(())
     }
 }
 
+fn only_deletes(writes: &[Write]) -> bool {
+    writes.iter().all(|write| write.value.is_none())
+}
+
+/// Whether the disk, or what the user may have of it, is full.
+fn is_full(error: &Unavailable) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        let io = match error.downcast_ref::<::redb::Error>() {
+            Some(::redb::Error::Io(error)) => Some(error.kind()),
+            _ => io,
+        };
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if io.is_some_and(|kind| full.contains(&kind)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 impl Answer {
-    // Whoever asked may have left: what was decided counts all the same.
+    // The caller may have left: what was decided counts all the same.
 
     fn send(self) {
         match self {
