@@ -74,12 +74,10 @@ impl Metrics {
                 "Reported traffic that was not kept: not the reporter's own, or too much.",
             ),
             watch_bytes: gauge(
-                &recorder,
                 "mesh_discovery_watch_bytes",
                 "Bytes that watches hold, those too that ended a moment ago, roughly.",
             ),
             over_limit: counter(
-                &recorder,
                 "mesh_discovery_over_limit_total",
                 "Requests of processes that were refused with 429.",
             ),
