@@ -114,6 +114,9 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
+    let own = shared.certificate.borrow().seconds_left();
+    let expiry = &shared.metrics.expiry;
+    expiry.set(&shared.issuer, own, SystemTime::now());
     (form, shared.metrics.render()).into_response()
 }
 

@@ -1,5 +1,8 @@
 //! What discovery counts of itself, with handles made once at the start.
 
+use std::time::SystemTime;
+
+use mesh_tls::issuer::Issuer;
 use metrics::{Counter, Gauge, Key, KeyName, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -38,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) panics: Counter,
     /// Whether the store takes writes.
     pub(crate) store_writable: Gauge,
+    /// How long certificates still count.
+    pub(crate) expiry: Expiry,
 }
 
 impl Metrics {
@@ -102,6 +107,7 @@ impl Metrics {
                 "mesh_discovery_store_writable",
                 "1 while the store takes writes, else 0.",
             ),
+            expiry: Expiry::new(&recorder),
         }
     }
 
@@ -114,6 +120,49 @@ impl Metrics {
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics(..)")
+    }
+}
+
+/// Seconds until certificates end; below 0 once they have.
+pub(crate) struct Expiry {
+    root: Gauge,
+    issuer: Gauge,
+    own: Gauge,
+}
+
+impl Expiry {
+    fn new(recorder: &PrometheusRecorder) -> Self {
+        Self {
+            root: gauge(
+                recorder,
+                "mesh_discovery_root_expiry_seconds",
+                "Seconds until the root ends; below 0 once it has ended.",
+            ),
+            issuer: gauge(
+                recorder,
+                "mesh_discovery_issuer_expiry_seconds",
+                "Seconds until the issuer ends; below 0 once it has ended.",
+            ),
+            own: gauge(
+                recorder,
+                "mesh_discovery_certificate_expiry_seconds",
+                "Seconds until discovery's own certificate ends; below 0 once it has ended.",
+            ),
+        }
+    }
+
+    /// Says how long `issuer`, its root, and the server's own certificate still count.
+    pub(crate) fn set(&self, issuer: &Issuer, own: f64, now: SystemTime) {
+        self.root.set(seconds_to(issuer.root_not_after(), now));
+        self.issuer.set(seconds_to(issuer.not_after(), now));
+        self.own.set(own);
+    }
+}
+
+fn seconds_to(end: SystemTime, now: SystemTime) -> f64 {
+    match end.duration_since(now) {
+        Ok(left) => left.as_secs_f64(),
+        Err(over) => -over.duration().as_secs_f64(),
     }
 }
 

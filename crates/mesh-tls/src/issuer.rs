@@ -63,6 +63,8 @@ pub struct Issuer {
     key: KeyPair,
     bundle: TrustBundle,
     validity: Validity,
+    /// When the last of its anchors ends.
+    root_not_after: SystemTime,
 }
 
 impl Issuer {
@@ -99,6 +101,12 @@ impl Issuer {
             return Err(InvalidIssuer::ForeignKey);
         }
         let validity = own_validity(&chain)?;
+        let root_not_after = last_end(&bundle)?;
+        if root_not_after < now {
+            return Err(InvalidIssuer::RootExpired {
+                since: root_not_after,
+            });
+        }
         if validity.not_after < now {
             return Err(InvalidIssuer::Expired {
                 since: validity.not_after,
@@ -109,6 +117,7 @@ impl Issuer {
             key,
             bundle,
             validity,
+            root_not_after,
         };
         issuer.validity = issuer.prove(now)?;
         Ok(issuer)
@@ -174,8 +183,13 @@ impl Issuer {
     ///
     /// # Errors
     ///
-    /// [`IssuingRefused::Expired`] or [`IssuingRefused::NotYetValid`].
+    /// [`IssuingRefused::RootExpired`], [`IssuingRefused::Expired`] or [`IssuingRefused::NotYetValid`].
     pub fn check_clock(&self, now: SystemTime) -> Result<(), IssuingRefused> {
+        if now >= self.root_not_after {
+            return Err(IssuingRefused::RootExpired {
+                since: self.root_not_after,
+            });
+        }
         // A leaf that ends in the second in which it is made serves nobody.
         if now >= self.validity.not_after {
             return Err(IssuingRefused::Expired {
@@ -200,6 +214,12 @@ impl Issuer {
     #[must_use]
     pub fn bundle(&self) -> &TrustBundle {
         &self.bundle
+    }
+
+    /// When the root ends: the last of them, where there are several.
+    #[must_use]
+    pub fn root_not_after(&self) -> SystemTime {
+        self.root_not_after
     }
 
     /// The last second in which the issuer, all above it and its root count.
@@ -237,6 +257,15 @@ fn own_validity(chain: &[CertificateDer<'_>]) -> Result<Validity, InvalidAnchor>
         whole = whole.intersect(anchors::validity(certificate)?);
     }
     Ok(whole)
+}
+
+/// When the last anchor of `bundle` ends.
+fn last_end(bundle: &TrustBundle) -> Result<SystemTime, InvalidAnchor> {
+    let mut last = SystemTime::UNIX_EPOCH;
+    for anchor in bundle.certificates() {
+        last = last.max(anchors::validity(anchor)?.not_after);
+    }
+    Ok(last)
 }
 
 /// The form of every leaf: no subject, so that its names are critical (RFC 5280, 4.1.2.6).
@@ -291,6 +320,14 @@ pub enum InvalidIssuer {
         /// Its last second.
         since: SystemTime,
     },
+    /// Its root is past its end: nothing that it could sign would be believed.
+    #[error(
+        "the root has expired: make a new CA, and let every process join again with a token of it"
+    )]
+    RootExpired {
+        /// Its last second.
+        since: SystemTime,
+    },
     /// What it signs leads to no anchor.
     #[error("what this issuer signs would not be believed")]
     Disbelieved(#[from] RefusedCertificate),
@@ -320,9 +357,17 @@ pub enum IssuingRefused {
         /// Whom the issuer may name.
         domain: TrustDomain,
     },
-    /// The issuer, something above it or its root is past its end.
+    /// The issuer, or something between it and its root, is past its end.
     #[error("the issuer has expired and signs nothing: sign a new one with its root")]
     Expired {
+        /// Its last second.
+        since: SystemTime,
+    },
+    /// The root is past its end.
+    #[error(
+        "the root has expired and vouches for nothing: make a new CA, and let every process join again with a token of it"
+    )]
+    RootExpired {
         /// Its last second.
         since: SystemTime,
     },

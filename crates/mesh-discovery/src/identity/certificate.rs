@@ -42,6 +42,14 @@ impl Standing {
         }
     }
 
+    /// The seconds that it still counts; below 0 since it has ended.
+    pub(crate) fn seconds_left(&self) -> f64 {
+        match self.lifetime.ended() {
+            None => self.lifetime.left().as_secs_f64(),
+            Some(ago) => -ago.as_secs_f64(),
+        }
+    }
+
     /// Why nobody can connect, once the certificate has ended.
     pub(crate) fn why_not_ready(&self) -> Option<String> {
         let ago = self.lifetime.ended()?.as_secs();

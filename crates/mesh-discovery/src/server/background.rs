@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::supervise::Tasks;
 use crate::watch as watches;
@@ -13,6 +15,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How often is looked whether the store takes writes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long before its end a certificate of the CA is warned of, and how often.
+const WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn spawn(tasks: &mut Tasks, shared: &Shared, reader: Reader) {
     tasks.spawn("the sweep of what has ended", sweep(Arc::clone(shared)));
@@ -28,7 +34,13 @@ pub(super) fn spawn(tasks: &mut Tasks, shared: &Shared, reader: Reader) {
 
 async fn sweep(shared: Shared) {
     let mut ending = shared.ending.clone();
+    let mut warned: Option<Instant> = None;
     loop {
+        let now = SystemTime::now();
+        if warned.is_none_or(|warned| warned.elapsed() >= WARNING_INTERVAL) {
+            warned = Some(Instant::now());
+            warn_of_ends(&shared, now);
+        }
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => return,
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
@@ -39,6 +51,28 @@ async fn sweep(shared: Shared) {
         }
         if let Err(error) = shared.enroller.sweep(now).await {
             tracing::warn!(%error, "old answers to enrolments could not be removed");
+        }
+    }
+}
+
+/// Says in advance which certificate of the CA is about to end.
+fn warn_of_ends(shared: &Shared, now: SystemTime) {
+    let issuer = &shared.issuer;
+    let ends = [
+        (issuer.root_not_after(), "the root: make a new CA in time"),
+        (
+            issuer.not_after(),
+            "the issuer: sign a new one with its root in time",
+        ),
+    ];
+    for (end, remedy) in ends {
+        let left = end.duration_since(now).unwrap_or_default();
+        if left < WARNING {
+            let days = left.as_secs() / (24 * 60 * 60);
+            tracing::warn!(
+                days,
+                "a certificate of the CA ends in less than 30 days, {remedy}"
+            );
         }
     }
 }

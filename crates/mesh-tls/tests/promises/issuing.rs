@@ -227,6 +227,16 @@ fn j09_an_issuer_ends_with_its_root() {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     assert_eq!(i64::try_from(end.as_secs()).unwrap(), root_end);
+    // Then no new issuer would help.
+    assert_eq!(issuer.root_not_after(), issuer.not_after());
+    let ended = issuer.check_clock(issuer.not_after()).unwrap_err();
+    assert!(
+        ended.to_string().contains("the root has expired"),
+        "{ended}"
+    );
+    let ended = mesh.issuer.check_clock(mesh.issuer.not_after());
+    let ended = ended.unwrap_err().to_string();
+    assert!(ended.contains("the issuer has expired"), "{ended}");
     assert!(mesh.root.sign_issuer(mesh.now + 3700 * DAY).is_err());
 }
 
