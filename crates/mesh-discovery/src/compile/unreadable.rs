@@ -149,17 +149,20 @@ impl Unreadable {
         (serves, workload): (&ServiceAddress, &Workload<'_>),
         policies: &Policies,
     ) -> Part<InboundPlan> {
-        let server = match plan.understood() {
-            Ok(body) => body.server.clone(),
-            Err(_) => return plan,
+        let Ok(body) = plan.understood() else {
+            return plan;
         };
+        let narrowing = body.narrowed_by.iter().map(|narrowing| &narrowing.server);
+        let servers = std::iter::once(&body.server).chain(narrowing);
         let guarded = || policies.selects(workload);
         let governs = |governs: &Governs| match governs {
             Governs::CallsTo(_) | Governs::CallsToNamespace => false,
             Governs::Workloads(selector) => selector.matches(workload.labels),
             Governs::GuardedWorkloads(selector) => selector.matches(workload.labels) && guarded(),
             Governs::GuardedService(service) => *service == serves.service && guarded(),
-            Governs::Server(name) => server.kind == "Server" && server.name == *name,
+            Governs::Server(name) => servers
+                .clone()
+                .any(|server| server.kind == "Server" && server.name == *name),
         };
         let closing = self.0.iter().find(|closing| {
             closing.object.namespace == workload.namespace && closing.governs.iter().any(governs)
