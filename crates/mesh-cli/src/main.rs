@@ -42,7 +42,7 @@ fn main() -> ExitCode {
                 };
                 return ended(Ok(Done::say(text)));
             }
-            if let Some(text) = later(&error) {
+            if let Some(text) = later(&error).or_else(|| without_flag(&error)) {
                 print::notes(&[text]);
                 return ExitCode::from(EX_USAGE);
             }
@@ -66,6 +66,22 @@ fn later(error: &clap::Error) -> Option<String> {
         ContextValue::String(command) => examples::not_in_this_version(command),
         _ => None,
     }
+}
+
+/// What to say where a file stands on the command line without `-f`.
+fn without_flag(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(word) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    let command = std::env::args().nth(1)?;
+    let reads = ["apply", "validate", "explain"].contains(&command.as_str());
+    let unexpected = error.kind() == clap::error::ErrorKind::UnknownArgument;
+    let file = reads && unexpected && !word.starts_with("--");
+    file.then(|| {
+        format!(
+            "mesh: {word:?} is unexpected: a file is named with -f, as in mesh {command} -f {word}"
+        )
+    })
 }
 
 /// Says what there is to say.

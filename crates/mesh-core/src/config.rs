@@ -272,11 +272,36 @@ pub enum Shutdown {
 
 /// A configuration that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{subject} cannot be {value:?}: {remedy}")]
 pub struct InvalidConfig {
     subject: String,
-    value: String,
+    wrong: Wrong,
     remedy: String,
+}
+
+/// What is wrong with the subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wrong {
+    /// It has this value.
+    Value(String),
+    /// It has a value that may be secret, or is no text.
+    Untold,
+    /// There is no such variable.
+    Unknown,
+}
+
+impl fmt::Display for InvalidConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            subject,
+            wrong,
+            remedy,
+        } = self;
+        match wrong {
+            Wrong::Value(value) => write!(f, "{subject} cannot be {value:?}: {remedy}"),
+            Wrong::Untold => write!(f, "{subject} has a value that cannot be used: {remedy}"),
+            Wrong::Unknown => write!(f, "unknown variable {subject}: {remedy}"),
+        }
+    }
 }
 
 impl InvalidConfig {
@@ -285,8 +310,24 @@ impl InvalidConfig {
         let value = value.to_string().chars().take(120).collect();
         Self {
             subject: subject.to_owned(),
-            value,
+            wrong: Wrong::Value(value),
             remedy: remedy.to_string(),
+        }
+    }
+
+    /// A variable whose value is not repeated.
+    fn untold(subject: &str, remedy: impl fmt::Display) -> Self {
+        Self {
+            wrong: Wrong::Untold,
+            ..Self::new(subject, "", remedy)
+        }
+    }
+
+    /// A variable that does not exist.
+    fn unknown(subject: &str, remedy: impl fmt::Display) -> Self {
+        Self {
+            wrong: Wrong::Unknown,
+            ..Self::new(subject, "", remedy)
         }
     }
 

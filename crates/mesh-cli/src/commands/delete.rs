@@ -30,6 +30,15 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
+    if let [file] = &args.object[..]
+        && [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|end| file.ends_with(end))
+    {
+        let message =
+            format!("{file:?} is no kind: a file is named with -f, as in mesh delete -f {file}");
+        return Err(Failure::Usage(message));
+    }
     // What is wrong with the command line is told before credentials are looked for.
     let named = match args.filename.is_empty() {
         true => match one(&args.object) {

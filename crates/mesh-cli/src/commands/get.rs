@@ -1,6 +1,7 @@
 //! `mesh get`: what is applied, as a table, JSON or YAML.
 
 mod columns;
+mod standing;
 
 use std::time::{Duration, SystemTime};
 
@@ -107,11 +108,18 @@ fn table(kind: Kind, items: &[Value], global: &Global) -> String {
     }
     head.push("NAME");
     head.extend(shown.iter().map(|column| column.head));
+    // A column that would say the same of every object stands there only when it does not.
+    let problems: Vec<_> = items.iter().map(standing::problems).collect();
+    let any = problems.iter().any(|problem| !problem.is_empty());
+    if any {
+        head.push("STATUS");
+    }
     head.push("AGE");
     let now = SystemTime::now();
     let rows: Vec<Vec<String>> = items
         .iter()
-        .map(|item| {
+        .zip(problems)
+        .map(|(item, problem)| {
             let namespace = global.all_namespaces.then(|| text(item, "namespace"));
             let cells = shown.iter().map(|column| match (column.cell)(item) {
                 cell if cell.is_empty() => "<none>".to_owned(),
@@ -120,6 +128,12 @@ fn table(kind: Kind, items: &[Value], global: &Global) -> String {
             let mut row: Vec<String> = namespace.into_iter().collect();
             row.push(text(item, "name"));
             row.extend(cells);
+            if any {
+                row.push(match problem.is_empty() {
+                    true => "ok".to_owned(),
+                    false => problem,
+                });
+            }
             let born = born(&text(item, "creationTimestamp"));
             let lived = born.and_then(|born| now.duration_since(born).ok());
             row.push(lived.map_or_else(|| "<unknown>".to_owned(), age));

@@ -40,6 +40,15 @@ async fn wrong_usage_is_64() {
     }
 }
 
+#[tokio::test]
+async fn a_file_without_its_flag_is_told_how_to_name_it() {
+    for command_name in ["apply", "validate", "explain", "delete"] {
+        let err = alone(&[command_name, "a.yaml"]).await.ends(64);
+        let told = format!("a file is named with -f, as in mesh {command_name} -f a.yaml");
+        assert!(err.contains(&told), "{err}");
+    }
+}
+
 /// A full disk, a closed file: what was asked for is lost, and that is told.
 #[cfg(target_os = "linux")]
 #[tokio::test]

@@ -48,10 +48,16 @@ async fn everyday_documents_are_applied_shown_and_deleted() {
         .lines()
         .map(|l| l.split_whitespace().collect())
         .collect();
-    assert_eq!(words[0], ["NAME", "SERVICES", "BACKENDS", "AGE"]);
+    assert_eq!(words[0], ["NAME", "SERVICES", "BACKENDS", "STATUS", "AGE"]);
     assert_eq!(
-        words[1][..3],
-        ["api-routing", "api", "api-stable=90,api-canary=5"]
+        words[1][..5],
+        [
+            "api-routing",
+            "api",
+            "api-stable=90,api-canary=5",
+            "ResolvedRefs=False",
+            "(BackendNotFound)"
+        ]
     );
     let all = admin(&mesh, &["get", "services", "-A", "-o", "wide"])
         .await
@@ -116,6 +122,42 @@ async fn an_object_without_a_namespace_goes_where_n_says() {
     let err = admin_with(&mesh, &apply, other.as_bytes()).await.ends(65);
     let place = "(standard input):3:32: metadata.namespace: is other, and -n says shop, ";
     assert!(err.starts_with(place), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_without_a_namespace_goes_where_the_answer_says() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+                 spec: {parentRefs: [{group: '', kind: Service, name: nowhere}]}\n";
+    let files = folder(&[("r.yaml", route)]);
+    let file = path(files.path(), "r.yaml");
+    let there = admin(&mesh, &["apply", "-f", &file]).await.ok();
+    let created = "httproute.gateway.networking.k8s.io/r created in namespace";
+    assert_eq!(there, format!("{created} default\n"));
+    let named = admin(&mesh, &["apply", "-f", &file, "-n", "shop"])
+        .await
+        .ok();
+    assert_eq!(named, format!("{created} shop\n"));
+    let table = admin(&mesh, &["get", "httproute", "-n", "shop"]).await.ok();
+    assert!(
+        table.contains("Accepted=False (NoMatchingParent)"),
+        "{table}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_foreign_kinds_alone_changes_nothing() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let text = "apiVersion: policy.linkerd.io/v1beta1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\n\
+                spec: {parentRefs: [{group: policy.linkerd.io, kind: Server, name: s}]}\n";
+    let applied = admin_with(&mesh, &["apply", "-f", "-"], text.as_bytes()).await;
+    assert!(
+        applied.err.contains("WARNING: the HTTPRoute shop/r"),
+        "{}",
+        applied.err
+    );
+    assert!(applied.err.contains("NOT ENFORCED"), "{}", applied.err);
+    assert_eq!(applied.ok(), "nothing to apply\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

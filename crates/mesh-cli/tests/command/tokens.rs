@@ -67,7 +67,10 @@ async fn a_token_that_cannot_be_is_wrong_usage() {
         (&["--identity=shop"][..], "namespace/account"),
         (&["--identity=shop/Web"], "lower-case"),
         (&["--identity=mesh-system/admin"], "mesh-system"),
-        (&["--identity=shop/web", "--ttl=48h"], "24 h"),
+        (
+            &["--identity=shop/web", "--ttl=48h"],
+            "a token cannot live 48h: give between 1s and 24h",
+        ),
         (&["--identity=shop/web", "--ttl=48"], "no duration"),
         (&["--identity=shop/web", "--uses=0"], "between 1 and"),
         (&["--identity=shop/web", "--serves=web"], "web"),

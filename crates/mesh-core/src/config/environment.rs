@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use http::Uri;
 use mesh_policy::name::ServiceAddress;
+use mesh_policy::nearest::nearest;
 
 use super::{Config, Inbound, InvalidConfig, TokenSource};
 use crate::telemetry::Metrics;
@@ -54,7 +55,7 @@ impl Config {
         });
         let mut readable = Vec::new();
         for (key, value) in vars {
-            let value = value.map_err(|()| InvalidConfig::new(&key, "", "write it in UTF-8"))?;
+            let value = value.map_err(|()| InvalidConfig::untold(&key, "write it in UTF-8"))?;
             readable.push((key, value));
         }
         Self::from_vars(readable)
@@ -104,8 +105,7 @@ impl Vars {
                 return Err(InvalidConfig::new(key, value, remedy));
             }
             if !HONOURED.contains(&key) && !OF_OTHERS.contains(&key) && !is_service_link(key) {
-                let remedy = format!("there is no such variable; did you mean {}?", nearest(key));
-                return Err(InvalidConfig::new(key, "..", remedy));
+                return Err(InvalidConfig::unknown(key, meant(key)));
             }
         }
         match self.text("MESH_ACCESS_LOG") {
@@ -169,7 +169,7 @@ impl Vars {
             (Some(token), None) => {
                 // The spelling may hold a secret, so it is not repeated.
                 let token = token.parse();
-                let token = token.map_err(|e| InvalidConfig::new("MESH_TOKEN", "..", e))?;
+                let token = token.map_err(|e| InvalidConfig::untold("MESH_TOKEN", e))?;
                 Ok(Some(TokenSource::Given(token)))
             }
             (None, Some(file)) => Ok(Some(TokenSource::File(PathBuf::from(file)))),
@@ -182,7 +182,10 @@ impl Vars {
             None | Some("detect") => Ok(Inbound::Detect),
             Some("strict") => Ok(Inbound::Strict),
             Some(text) => {
-                let remedy = "write detect or strict";
+                let remedy = match nearest(text, ["detect", "strict"]) {
+                    Some(known) => format!("did you mean {known}?"),
+                    None => "write detect or strict".to_owned(),
+                };
                 Err(InvalidConfig::new("MESH_INBOUND", text, remedy))
             }
         }
@@ -228,28 +231,12 @@ fn variable(field: &str) -> String {
     }
 }
 
-/// The variable whose spelling is nearest to `wrong`.
-fn nearest(wrong: &str) -> &'static str {
-    HONOURED
-        .into_iter()
-        .min_by_key(|name| distance(name, wrong))
-        .expect("there are variables")
-}
-
-/// Levenshtein's distance, in one row.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<u8> = b.bytes().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
+/// What to write instead of a variable that does not exist.
+fn meant(wrong: &str) -> String {
+    match nearest(wrong, HONOURED.into_iter().chain(LATER)) {
+        Some(known) => format!("did you mean {known}?"),
+        None => format!("unset it; the variables are {}", HONOURED.join(", ")),
     }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -317,9 +304,34 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_told_its_nearest_spelling() {
-        let error = read(&[("MESH_INBOUD", "strict")]).unwrap_err().to_string();
-        assert!(error.contains("MESH_INBOUD "), "{error}");
-        assert!(error.contains("MESH_INBOUND?"), "{error}");
+        for (wrong, expected) in [
+            (
+                "MESH_INBOUD",
+                "unknown variable MESH_INBOUD: did you mean MESH_INBOUND?",
+            ),
+            (
+                "MESH_LABEL",
+                "unknown variable MESH_LABEL: did you mean MESH_LABELS?",
+            ),
+            (
+                "MESH_STATEDIR",
+                "unknown variable MESH_STATEDIR: did you mean MESH_STATE_DIR?",
+            ),
+        ] {
+            let error = read(&[(wrong, "x")]).unwrap_err().to_string();
+            assert_eq!(error, expected);
+        }
+        let error = read(&[("MESH_COLOUR_OF_THE_BIKESHED", "x")]).unwrap_err();
+        let told =
+            "unknown variable MESH_COLOUR_OF_THE_BIKESHED: unset it; the variables are MESH_ADMIN,";
+        assert!(error.to_string().starts_with(told), "{error}");
+        let error = read(&[("MESH_INBOUND", "strickt")])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "MESH_INBOUND cannot be \"strickt\": did you mean strict?"
+        );
     }
 
     #[test]
@@ -354,5 +366,7 @@ mod tests {
     fn s01_a_damaged_token_is_not_repeated() {
         let error = Config::from_vars([("MESH_TOKEN", "mj1.hunter2")]).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
+        let told = "MESH_TOKEN has a value that cannot be used: ";
+        assert!(error.to_string().starts_with(told), "{error}");
     }
 }

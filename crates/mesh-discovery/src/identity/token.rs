@@ -249,7 +249,10 @@ pub enum TokenError {
     #[error("no token can name an identity in mesh-system: choose another namespace")]
     Reserved,
     /// The life is empty or too long.
-    #[error("a token cannot live {seconds} s: give between 1 s and 24 h, and 10 min as a rule")]
+    #[error(
+        "a token cannot live {}: give between 1s and 24h, and 10m as a rule",
+        mesh_policy::duration::format(Duration::from_secs(*seconds))
+    )]
     Ttl {
         /// What was asked.
         seconds: u64,
