@@ -254,12 +254,12 @@ impl Follower {
     fn changed(&mut self, port: ServicePort, delta: &EndpointDelta) {
         let set = self.sets.entry(port.clone()).or_insert_with(|| Set {
             endpoints: EndpointSet::default(),
-            backend: Arc::new(Backend::new(port.clone())),
+            backend: Arc::new(Backend::new(port.clone(), &self.outfit)),
             arrived: false,
         });
         match set.endpoints.apply(delta) {
             Ok(endpoints) => {
-                set.backend.update(&endpoints, &self.outfit);
+                set.backend.update(&endpoints);
                 set.endpoints = endpoints;
                 set.arrived = true;
                 self.misfits.remove(&port);

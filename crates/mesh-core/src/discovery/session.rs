@@ -15,7 +15,7 @@ use super::follow::Follower;
 use super::lines::LineTooLong;
 use super::link::{Link, LinkFailed};
 use super::tally::Tally;
-use super::uplink::Uplink;
+use super::uplink::{Subscribed, Uplink};
 use crate::plans::Plans;
 use crate::telemetry::freshness::Freshness;
 
@@ -71,7 +71,7 @@ impl Bearings {
     /// Opens a watch over `link` where the last one stopped.
     pub(super) async fn open(&self, link: Link) -> Result<Session, WatchEnded> {
         let resume = self.follower().resume();
-        let subscribed = self.subscriptions();
+        let subscribed = self.subscribing();
         let request = WatchRequest {
             version: PROTOCOL_VERSION,
             capabilities: CAPABILITIES.iter().map(|&name| name.to_owned()).collect(),
@@ -81,7 +81,7 @@ impl Bearings {
             labels: self.process.labels.clone(),
             admin: self.process.admin.clone(),
             resume,
-            subscriptions: subscribed.clone(),
+            subscriptions: subscribed.to.clone(),
         };
         let opened = async {
             let response = link.open(Method::POST, "/v1/watch", &request).await?;
@@ -107,12 +107,16 @@ impl Bearings {
         })
     }
 
-    pub(super) fn subscriptions(&self) -> Subscriptions {
-        Subscriptions {
+    /// What this process wants to be told of now.
+    pub(super) fn subscribing(&self) -> Subscribed {
+        // Before the names: one that is entered in between counts as new once more.
+        let entered = self.plans.entered();
+        let to = Subscriptions {
             services: self.plans.wanted(),
             inbound: self.served.names().cloned().collect(),
             resend: self.follower().misfits().clone(),
-        }
+        };
+        Subscribed { to, entered }
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {

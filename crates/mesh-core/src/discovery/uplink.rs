@@ -1,8 +1,10 @@
 //! What goes up beside a watch: subscriptions, registrations, reports.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use http::Method;
+use mesh_policy::name::ServiceName;
 use mesh_policy::plan::registration::Registration;
 use mesh_policy::plan::watch::Subscriptions;
 use mesh_policy::report::Report;
@@ -20,15 +22,33 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long after a refusal nothing is told, however much changes.
 const BREATH: Duration = Duration::from_millis(100);
 
+/// What a watch is subscribed to.
+#[derive(Clone, Debug)]
+pub(super) struct Subscribed {
+    pub(super) to: Subscriptions,
+    /// How many names this process had entered by then.
+    pub(super) entered: u64,
+}
+
 /// Tells discovery what this process wants, serves and has applied.
 #[derive(Debug)]
 pub(super) struct Uplink {
     bearings: Bearings,
     link: Link,
     watch: String,
-    /// What the watch is subscribed to.
-    subscribed: Subscriptions,
+    subscribed: Subscribed,
     reported: Option<(Report, Instant)>,
+}
+
+impl Subscribed {
+    /// The same without those of the names `asked` that it has: they were let go and asked for
+    /// again since. Discovery, which was told of neither, has answered already and would say
+    /// nothing. `None` if there are none.
+    fn without(&self, asked: &BTreeSet<ServiceName>) -> Option<Subscriptions> {
+        let mut others = self.to.clone();
+        others.services.retain(|name| !asked.contains(name));
+        (others.services.len() < self.to.services.len()).then_some(others)
+    }
 }
 
 impl Uplink {
@@ -37,7 +57,7 @@ impl Uplink {
         bearings: Bearings,
         link: Link,
         watch: String,
-        subscribed: Subscriptions,
+        subscribed: Subscribed,
     ) -> Self {
         Self {
             bearings,
@@ -106,16 +126,19 @@ impl Uplink {
     /// A set that is asked for whole stays in `resend` until it comes, so that what is
     /// wanted equals what was asked and is not asked again.
     async fn subscribe(&mut self) -> Result<(), LinkFailed> {
-        let wanted = self.bearings.subscriptions();
-        if wanted == self.subscribed {
-            return Ok(());
+        let wanted = self.bearings.subscribing();
+        let path = format!("/v1/watch/{}", self.watch);
+        let asked = self.bearings.plans.asked_since(self.subscribed.entered);
+        if let Some(others) = self.subscribed.without(&asked) {
+            self.link.ask(Method::PUT, &path, &others).await?;
+            self.subscribed.to = others;
         }
-        let more = wanted.services != self.subscribed.services
-            || wanted.inbound != self.subscribed.inbound
-            || !wanted.resend.is_subset(&self.subscribed.resend);
+        let (now, told) = (&wanted.to, &self.subscribed.to);
+        let more = now.services != told.services
+            || now.inbound != told.inbound
+            || !now.resend.is_subset(&told.resend);
         if more {
-            let path = format!("/v1/watch/{}", self.watch);
-            self.link.ask(Method::PUT, &path, &wanted).await?;
+            self.link.ask(Method::PUT, &path, now).await?;
         }
         self.subscribed = wanted;
         Ok(())

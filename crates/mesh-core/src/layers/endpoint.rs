@@ -64,7 +64,7 @@ impl Service<Box<Outgoing>> for Endpoint {
 /// The future of every request that is under way: what is kept across its waits is kept once.
 async fn send(mut outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
     let Outgoing { request, call } = &mut *outgoing;
-    let (backend, in_flight) = call.chosen().ok_or(NotRouted)?;
+    let in_flight = call.chosen().ok_or(NotRouted)?;
     let endpoint = in_flight.endpoint();
     let now = call.tried_at();
     let mut pace = Pace::start(call, now).map(Box::new);
@@ -72,7 +72,7 @@ async fn send(mut outgoing: Box<Outgoing>) -> Result<Response<Body>, BoxError> {
     let until = [own, call.deadline()].into_iter().flatten().min();
     form::shape(request, until.map(|until| until - now), endpoint)?;
     let protocol = call.protocol();
-    let metrics = endpoint.metrics(&call.port().address, backend.port());
+    let metrics = endpoint.metrics(&call.port().address);
     let mut observation = Observation::start_at(now, metrics, protocol);
     if let Some(route) = call.route_metrics() {
         observation = observation.and(Arc::clone(&route.tried));

@@ -285,8 +285,8 @@ impl Call {
         }
     }
 
-    /// The chosen backend and its chosen endpoint, once both are.
-    pub(crate) fn chosen(&self) -> Option<(&Arc<Backend>, &InFlight)> {
-        self.backend.as_ref().zip(self.endpoint.as_ref())
+    /// The chosen endpoint, once there is one.
+    pub(crate) fn chosen(&self) -> Option<&InFlight> {
+        self.endpoint.as_ref()
     }
 }

@@ -142,16 +142,12 @@ impl World {
 
     fn serve(&mut self, port: &str, endpoints: &[Memory]) {
         let port: ServicePort = port.parse().unwrap();
+        let backend = Backend::new(port.clone(), &self.outfit);
         let places = endpoints.iter().map(|memory| {
             let pool = Pool::new(memory.clone(), PoolLimits::default(), Counter::noop());
-            Arc::new(Place::reached_by(
-                memory.name.into(),
-                facts(),
-                pool,
-                &self.outfit,
-            ))
+            let place = Place::reached_by(memory.name, facts(), backend.origin(), pool);
+            Arc::new(place)
         });
-        let backend = Backend::new(port.clone());
         backend.replace(places.collect());
         self.backends.insert(port, Arc::new(backend));
     }
@@ -361,25 +357,26 @@ async fn the_rules_limit_ends_a_silent_call() {
 #[tokio::test]
 async fn a_change_of_endpoints_keeps_those_that_stay_and_drops_those_of_weight_0() {
     let world = World::new();
-    let backend = Backend::new("api.shop:80".parse().unwrap());
+    let backend = Backend::new("api.shop:80".parse().unwrap(), &world.outfit);
     let set = |weights: &[(&str, u32)]| {
         let facts = |weight| Facts { weight, ..facts() };
         let all = weights
             .iter()
             .map(|(id, weight)| ((*id).to_owned(), facts(*weight)));
-        EndpointSet(all.collect())
+        all.collect::<EndpointSet>()
     };
-    backend.update(&set(&[("a", 100), ("b", 100), ("c", 0)]), &world.outfit);
+    backend.update(&set(&[("a", 100), ("b", 100), ("c", 0)]));
     let before = Arc::clone(&backend.endpoints());
     assert_eq!(before.len(), 2);
-    backend.update(&set(&[("a", 100), ("b", 50)]), &world.outfit);
+    let called = Arc::clone(before[1].pool());
+    backend.update(&set(&[("a", 100), ("b", 50)]));
     let after = Arc::clone(&backend.endpoints());
     assert!(
         Arc::ptr_eq(&before[0], &after[0]),
         "unchanged, and yet made anew"
     );
     assert!(
-        Arc::ptr_eq(before[1].pool(), after[1].pool()),
+        Arc::ptr_eq(&called, after[1].pool()),
         "lost its connections"
     );
     assert_eq!(after[1].facts().weight, 50);

@@ -1,8 +1,8 @@
 //! Names to plans: what has been asked, and what discovery answered.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Service;
+use super::cow_map::CowMap;
 
 /// How long the first use of a name waits for discovery's answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
@@ -22,23 +23,20 @@ const MAX_UNKNOWN: usize = 1_000;
 /// Spellings kept of names; further ones are parsed each time.
 const MAX_SPELLINGS: usize = 4_096;
 
-/// Names to plans. Read by requests, written by the control thread.
+/// Names to plans. Read by requests without a lock; new names and answers are written.
 #[derive(Debug)]
 pub(crate) struct Plans {
     namespace: Label,
-    names: ArcSwap<Names>,
-    /// Held while `names` is replaced.
-    writing: Mutex<()>,
+    services: CowMap<ServiceName, Arc<Entry>>,
+    spellings: CowMap<Arc<str>, Spelling>,
+    /// Whether there is room for another spelling.
+    takes_spellings: AtomicBool,
+    /// Held while any of the above is written.
+    kept: Mutex<Kept>,
     /// Ticks with each use of an unknown name, to know which was used last.
     uses: AtomicU64,
     /// Woken when there is a name to subscribe to, or one to let go.
     changed: Arc<Notify>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Names {
-    services: HashMap<ServiceName, Arc<Entry>, RandomState>,
-    spellings: HashMap<Box<str>, Spelling, RandomState>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,10 +45,32 @@ struct Spelling {
     port: Option<u16>,
 }
 
+/// The names as their writers see them.
+#[derive(Debug, Default)]
+struct Kept {
+    names: HashMap<ServiceName, Name, RandomState>,
+    spellings: usize,
+    /// The names without a plan by a use of theirs. The first one is the least recently used
+    /// if it was not used since.
+    unknown: BTreeMap<u64, ServiceName>,
+    /// Names that were ever entered.
+    entered: u64,
+}
+
+#[derive(Debug)]
+struct Name {
+    entry: Arc<Entry>,
+    spellings: Vec<Arc<str>>,
+    /// Its key in `unknown`.
+    used: Option<u64>,
+}
+
 /// One name that was asked for.
 #[derive(Debug)]
 pub(crate) struct Entry {
     name: ServiceName,
+    /// How many names were entered before it.
+    number: u64,
     answer: ArcSwap<Answer>,
     asked: Instant,
     answered: Notify,
@@ -76,8 +96,10 @@ impl Plans {
     pub(crate) fn new(namespace: Label, changed: Arc<Notify>) -> Self {
         Self {
             namespace,
-            names: ArcSwap::default(),
-            writing: Mutex::new(()),
+            services: CowMap::default(),
+            spellings: CowMap::default(),
+            takes_spellings: AtomicBool::new(true),
+            kept: Mutex::default(),
             uses: AtomicU64::new(0),
             changed,
         }
@@ -89,45 +111,114 @@ impl Plans {
     ///
     /// [`NotInMesh`] for an authority that names no service of the mesh.
     pub(crate) fn find(&self, authority: &str) -> Result<(Arc<Entry>, Option<u16>), NotInMesh> {
-        if let Some(known) = self.names.load().spellings.get(authority) {
-            self.touch(&known.entry);
-            return Ok((Arc::clone(&known.entry), known.port));
-        }
-        match address::resolve(authority, &self.namespace)? {
-            Destination::Service(address) => Ok(self.enter(authority, address)),
-            Destination::External(name) => Err(NotInMesh::External { name }),
-        }
+        let known = |known: &Spelling| (Arc::clone(&known.entry), known.port);
+        let (entry, port) = match self.spellings.get(authority, known) {
+            Some(known) => known,
+            None => match address::resolve(authority, &self.namespace)? {
+                Destination::Service(address) => self.read(authority, address),
+                Destination::External(name) => return Err(NotInMesh::External { name }),
+            },
+        };
+        self.touch(&entry);
+        Ok((entry, port))
     }
 
-    fn enter(&self, spelling: &str, address: ServiceAddress) -> (Arc<Entry>, Option<u16>) {
+    /// A spelling that is not kept. Only a new name, or a spelling for which there is room, is written.
+    fn read(&self, spelling: &str, address: ServiceAddress) -> (Arc<Entry>, Option<u16>) {
         let ServiceAddress { service, port } = address;
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = Names::clone(&self.names.load());
-        let known = names.services.get(&service).map(Arc::clone);
+        let known = self.services.get(&service, Arc::clone);
+        let entry = match known {
+            Some(entry) if !self.takes_spellings.load(Ordering::Relaxed) => entry,
+            _ => self.enter(spelling, service, port),
+        };
+        (entry, port)
+    }
+
+    fn enter(&self, spelling: &str, service: ServiceName, port: Option<u16>) -> Arc<Entry> {
+        let mut kept = self.kept();
+        let known = kept.names.get(&service).map(|name| Arc::clone(&name.entry));
         let is_new = known.is_none();
         let entry = match known {
             Some(entry) => entry,
-            None => {
-                names.make_room();
-                let entry = Arc::new(Entry::new(service.clone()));
-                names.services.insert(service, Arc::clone(&entry));
-                entry
-            }
+            None => self.add(&mut kept, service),
         };
-        if names.spellings.len() < MAX_SPELLINGS {
-            let known = Spelling {
-                entry: Arc::clone(&entry),
-                port,
-            };
-            names.spellings.insert(spelling.into(), known);
-        }
-        self.names.store(Arc::new(names));
+        self.keep_spelling(&mut kept, spelling, &entry, port);
+        drop(kept);
         if is_new {
             // Only now: whoever is woken must find the name.
             self.changed.notify_one();
         }
+        entry
+    }
+
+    /// Adds a name for which nothing was asked yet.
+    fn add(&self, kept: &mut Kept, service: ServiceName) -> Arc<Entry> {
+        self.make_room(kept);
+        let entry = Arc::new(Entry::new(service.clone(), kept.entered));
+        kept.entered += 1;
         self.touch(&entry);
-        (entry, port)
+        let used = entry.used.load(Ordering::Relaxed);
+        kept.unknown.insert(used, service.clone());
+        let name = Name {
+            entry: Arc::clone(&entry),
+            spellings: Vec::new(),
+            used: Some(used),
+        };
+        kept.names.insert(service.clone(), name);
+        self.services.insert(service, Arc::clone(&entry));
+        entry
+    }
+
+    fn keep_spelling(
+        &self,
+        kept: &mut Kept,
+        spelling: &str,
+        entry: &Arc<Entry>,
+        port: Option<u16>,
+    ) {
+        let is_known = self.spellings.get(spelling, |_| ()).is_some();
+        let Some(name) = kept.names.get_mut(&entry.name) else {
+            return;
+        };
+        if is_known || kept.spellings >= MAX_SPELLINGS {
+            return;
+        }
+        let spelling: Arc<str> = spelling.into();
+        name.spellings.push(Arc::clone(&spelling));
+        kept.spellings += 1;
+        let entry = Arc::clone(entry);
+        self.spellings.insert(spelling, Spelling { entry, port });
+        self.note_room(kept);
+    }
+
+    fn note_room(&self, kept: &Kept) {
+        let has_room = kept.spellings < MAX_SPELLINGS;
+        self.takes_spellings.store(has_room, Ordering::Relaxed);
+    }
+
+    /// Lets the least recently used unknown names go if there are too many.
+    fn make_room(&self, kept: &mut Kept) {
+        while kept.unknown.len() >= MAX_UNKNOWN {
+            let Some((was_used, service)) = kept.unknown.pop_first() else {
+                return;
+            };
+            let Some(name) = kept.names.get_mut(&service) else {
+                continue;
+            };
+            let used = name.entry.used.load(Ordering::Relaxed);
+            if used > was_used {
+                name.used = Some(used);
+                kept.unknown.insert(used, service);
+                continue;
+            }
+            self.services.remove(&service);
+            for spelling in &name.spellings {
+                self.spellings.remove(&**spelling);
+            }
+            kept.spellings -= name.spellings.len();
+            kept.names.remove(&service);
+            self.note_room(kept);
+        }
     }
 
     /// Notes a use; those of known names cost nothing.
@@ -140,40 +231,57 @@ impl Plans {
 
     /// The names to be subscribed to.
     pub(crate) fn wanted(&self) -> BTreeSet<ServiceName> {
-        self.names.load().services.keys().cloned().collect()
+        self.kept().names.keys().cloned().collect()
+    }
+
+    /// Names that were ever entered: those that come later have this number or a higher one.
+    pub(crate) fn entered(&self) -> u64 {
+        self.kept().entered
+    }
+
+    /// The names that were entered at number `first` or later and wait for their first answer.
+    pub(crate) fn asked_since(&self, first: u64) -> BTreeSet<ServiceName> {
+        let kept = self.kept();
+        let asked = kept.names.values().map(|name| &name.entry);
+        let asked = asked.filter(|entry| entry.number >= first && entry.is_waiting());
+        asked.map(|entry| entry.name.clone()).collect()
     }
 
     /// Discovery has answered; a name that is no longer wanted is passed over.
     pub(crate) fn answer(&self, name: &ServiceName, answer: Answer) {
-        if let Some(entry) = self.names.load().services.get(name) {
-            entry.answer.store(Arc::new(answer));
-            entry.answered.notify_waiters();
-        }
-    }
-}
-
-impl Names {
-    /// Lets the least recently used unknown name go if there are too many.
-    fn make_room(&mut self) {
-        let unknown = self
-            .services
-            .values()
-            .filter(|entry| !matches!(**entry.answer.load(), Answer::Known(_)));
-        if unknown.clone().count() < MAX_UNKNOWN {
+        let mut kept = self.kept();
+        let Kept { names, unknown, .. } = &mut *kept;
+        let Some(name) = names.get_mut(name) else {
             return;
+        };
+        let is_known = matches!(answer, Answer::Known(_));
+        name.entry.answer.store(Arc::new(answer));
+        match name.used {
+            Some(used) if is_known => {
+                unknown.remove(&used);
+                name.used = None;
+            }
+            None if !is_known => {
+                self.touch(&name.entry);
+                let used = name.entry.used.load(Ordering::Relaxed);
+                unknown.insert(used, name.entry.name.clone());
+                name.used = Some(used);
+            }
+            Some(_) | None => {}
         }
-        let oldest = unknown.min_by_key(|entry| entry.used.load(Ordering::Relaxed));
-        if let Some(name) = oldest.map(|entry| entry.name.clone()) {
-            self.services.remove(&name);
-            self.spellings.retain(|_, known| known.entry.name != name);
-        }
+        name.entry.answered.notify_waiters();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
-    fn new(name: ServiceName) -> Self {
+    fn new(name: ServiceName, number: u64) -> Self {
         Self {
             name,
+            number,
             answer: ArcSwap::from_pointee(Answer::Asked),
             asked: Instant::now(),
             answered: Notify::new(),
@@ -183,6 +291,10 @@ impl Entry {
                 Instant::now().into_std(),
             )),
         }
+    }
+
+    fn is_waiting(&self) -> bool {
+        matches!(**self.answer.load(), Answer::Asked)
     }
 
     /// What pays for retries, opened anew if its limits are no longer `limits`.
@@ -245,96 +357,4 @@ pub enum NotInMesh {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plans() -> Plans {
-        Plans::new("shop".parse().unwrap(), Arc::default())
-    }
-
-    #[test]
-    fn all_spellings_of_a_service_are_one_name() {
-        let plans = plans();
-        let (first, port) = plans.find("orders").unwrap();
-        assert_eq!(port, None);
-        for spelling in [
-            "orders.shop",
-            "orders.shop.svc.cluster.local",
-            "ORDERS.shop.",
-        ] {
-            let (entry, _) = plans.find(spelling).unwrap();
-            assert!(Arc::ptr_eq(&first, &entry), "{spelling}");
-        }
-        assert_eq!(plans.find("orders.shop:8080").unwrap().1, Some(8080));
-        assert_eq!(plans.wanted().len(), 1);
-    }
-
-    #[test]
-    fn what_is_outside_the_mesh_is_never_subscribed_to() {
-        let plans = plans();
-        assert!(plans.find("www.example.com").is_err());
-        assert!(plans.find("10.0.0.1:80").is_err());
-        assert!(plans.wanted().is_empty());
-    }
-
-    /// On two threads: a wake before the name can be found lost one name in thirty.
-    #[test]
-    fn whoever_is_woken_finds_the_new_name() {
-        const NAMES: usize = 900;
-        let changed: Arc<Notify> = Arc::default();
-        let plans = Arc::new(Plans::new("shop".parse().unwrap(), Arc::clone(&changed)));
-        let watched = Arc::clone(&plans);
-        let (tell, told) = std::sync::mpsc::channel();
-        let watcher = std::thread::spawn(move || {
-            for known in 1..=NAMES {
-                tokio_test::block_on(changed.notified());
-                assert_eq!(watched.wanted().len(), known);
-                tell.send(()).unwrap();
-            }
-        });
-        for name in 0..NAMES {
-            plans.find(&format!("n{name}")).unwrap();
-            if told.recv().is_err() {
-                break;
-            }
-        }
-        watcher.join().unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_use_waits_a_second_and_later_ones_do_not() {
-        let plans = plans();
-        let (entry, _) = plans.find("orders").unwrap();
-        let asked = Instant::now();
-        assert!(matches!(entry.answer().await, Answer::Asked));
-        assert_eq!(asked.elapsed().as_secs(), 1);
-        assert!(matches!(entry.answer().await, Answer::Asked));
-        assert_eq!(asked.elapsed().as_secs(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_wakes_whoever_waits() {
-        let plans = plans();
-        let (entry, _) = plans.find("orders").unwrap();
-        let mut waiting = tokio_test::task::spawn(entry.answer());
-        assert!(waiting.poll().is_pending());
-        plans.answer(entry.name(), Answer::Unknown);
-        assert!(waiting.is_woken());
-        assert!(matches!(waiting.await, Answer::Unknown));
-    }
-
-    #[test]
-    fn of_too_many_unknown_names_the_least_recently_used_goes() {
-        let plans = plans();
-        for number in 0..MAX_UNKNOWN {
-            plans.find(&format!("n{number}")).unwrap();
-        }
-        plans.find("n0").unwrap();
-        plans.find("one-more").unwrap();
-        let wanted = plans.wanted();
-        assert_eq!(wanted.len(), MAX_UNKNOWN);
-        assert!(wanted.contains(&"n0.shop".parse().unwrap()));
-        assert!(!wanted.contains(&"n1.shop".parse().unwrap()));
-        assert!(!plans.names.load().spellings.contains_key("n1"));
-    }
-}
+mod tests;

@@ -169,7 +169,7 @@ impl World {
     pub fn endpoints_of(&self, service: &ServiceName) -> impl Iterator<Item = Endpoint> {
         let ports = self.endpoints.iter();
         let own = ports.filter(move |(port, _)| port.service == *service);
-        own.flat_map(|(_, set)| set.0.values().cloned())
+        own.flat_map(|(_, set)| set.0.values().map(|endpoint| Endpoint::clone(endpoint)))
     }
 
     /// The logical port that a process means which says it serves `address`.
@@ -226,7 +226,8 @@ fn endpoints(
             zone: registration.zone.clone(),
         };
         let set = sets.entry(services.resolve(serves)).or_default();
-        set.0.insert(registered.id.clone(), endpoint);
+        let id = registered.id.as_str().into();
+        set.0.insert(id, Arc::new(endpoint));
     }
     let sets = sets.into_iter();
     let kinds = kinds

@@ -300,7 +300,7 @@ impl Watch {
     pub(crate) async fn endpoints(&mut self) -> (Vec<String>, Vec<String>) {
         loop {
             if let Change::Endpoints { delta, .. } = self.news().await.change {
-                let put = delta.put.0.into_keys().collect();
+                let put = delta.put.0.keys().map(|id| id.to_string()).collect();
                 return (put, delta.gone.into_iter().collect());
             }
         }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::identity::Identity;
@@ -44,9 +45,11 @@ pub enum HttpVersions {
 }
 
 /// The endpoints of one logical port, by id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct EndpointSet(pub BTreeMap<String, Endpoint>);
+///
+/// A set is replaced as a whole whenever one of its endpoints changes, so the others are
+/// shared between the sets, and with whoever keeps one of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointSet(pub BTreeMap<Arc<str>, Arc<Endpoint>>);
 
 /// A step from one set to the next, or a whole set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,28 @@ pub struct EndpointDelta {
     pub gone: BTreeSet<String>,
     /// Hash of the set that results.
     pub hash: String,
+}
+
+impl FromIterator<(String, Endpoint)> for EndpointSet {
+    fn from_iter<T: IntoIterator<Item = (String, Endpoint)>>(endpoints: T) -> Self {
+        let endpoints = endpoints.into_iter();
+        let shared = endpoints.map(|(id, endpoint)| (id.into(), Arc::new(endpoint)));
+        Self(shared.collect())
+    }
+}
+
+impl Serialize for EndpointSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let endpoints = self.0.iter();
+        serializer.collect_map(endpoints.map(|(id, endpoint)| (&**id, &**endpoint)))
+    }
+}
+
+impl<'de> Deserialize<'de> for EndpointSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let endpoints = BTreeMap::<String, Endpoint>::deserialize(deserializer)?;
+        Ok(endpoints.into_iter().collect())
+    }
 }
 
 impl EndpointSet {
@@ -94,13 +119,14 @@ impl EndpointSet {
             .0
             .iter()
             .filter(|(id, endpoint)| self.0.get(*id) != Some(endpoint))
-            .map(|(id, endpoint)| (id.clone(), endpoint.clone()))
+            .map(|(id, endpoint)| (Arc::clone(id), Arc::clone(endpoint)))
             .collect();
         let gone = self.0.keys().filter(|id| !next.0.contains_key(*id));
+        let gone = gone.map(|id| id.to_string());
         EndpointDelta {
             base: Some(self.hash()),
             put: Self(put),
-            gone: gone.cloned().collect(),
+            gone: gone.collect(),
             hash: next.hash(),
         }
     }
@@ -118,7 +144,7 @@ impl EndpointSet {
             Some(_) => return Err(SetMismatch),
         };
         for id in &delta.gone {
-            next.0.remove(id);
+            next.0.remove(id.as_str());
         }
         next.0.extend(delta.put.0.clone());
         if next.hash() == delta.hash {
@@ -154,7 +180,7 @@ mod tests {
 
     fn sets() -> impl Strategy<Value = EndpointSet> {
         proptest::collection::btree_map("[a-d]", (1u16..4).prop_map(endpoint), 0..4)
-            .prop_map(EndpointSet)
+            .prop_map(|set| set.into_iter().collect())
     }
 
     proptest! {
@@ -174,7 +200,7 @@ mod tests {
     #[test]
     fn a_delta_that_breaks_its_promise_is_refused() {
         let from = EndpointSet::default();
-        let to = EndpointSet(BTreeMap::from([("a".into(), endpoint(1))]));
+        let to: EndpointSet = [("a".into(), endpoint(1))].into_iter().collect();
         let mut delta = from.delta(&to);
         delta.put.0.clear();
         assert_eq!(from.apply(&delta), Err(SetMismatch));

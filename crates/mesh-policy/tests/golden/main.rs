@@ -102,7 +102,7 @@ fn plain() -> Endpoint {
 
 fn endpoints<const N: usize>(endpoints: [(&str, Endpoint); N]) -> EndpointSet {
     let named = endpoints.map(|(id, endpoint)| (id.to_owned(), endpoint));
-    EndpointSet(named.into())
+    named.into_iter().collect()
 }
 
 #[test]

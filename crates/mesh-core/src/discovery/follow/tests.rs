@@ -107,12 +107,8 @@ fn set(ports: &[u16]) -> EndpointSet {
         instance: "api-1".into(),
         zone: None,
     };
-    EndpointSet(
-        ports
-            .iter()
-            .map(|port| (port.to_string(), endpoint(port)))
-            .collect(),
-    )
+    let endpoints = ports.iter().map(|port| (port.to_string(), endpoint(port)));
+    endpoints.collect()
 }
 
 fn endpoints(port: &str, delta: EndpointDelta) -> Change {

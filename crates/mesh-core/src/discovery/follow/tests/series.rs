@@ -44,7 +44,7 @@ impl World {
 
     fn request(&self) {
         let port = "api.shop:80".parse().unwrap();
-        self.placed().metrics(&port, &port).count_request();
+        self.placed().metrics(&port).count_request();
     }
 }
 
@@ -82,7 +82,7 @@ async fn an_endpoint_that_still_carries_a_request_keeps_its_series() {
     let mut world = World::new();
     world.serve(&[], &[4001]);
     let port = "api.shop:80".parse().unwrap();
-    let in_flight = world.placed().metrics(&port, &port);
+    let in_flight = world.placed().metrics(&port);
     in_flight.count_request();
     world.serve(&[4001], &[]);
     world.pass(3 * GRACE).await;
