@@ -77,10 +77,12 @@ where
         if let Answer::Asked = **entry.now() {
             let clone = self.inner.clone();
             let inner = std::mem::replace(&mut self.inner, clone);
-            let answer = first_answer(Arc::clone(&entry), &request);
+            let begun = Instant::now();
+            let answer = first_answer(Arc::clone(&entry), &request, begun);
             return RouteFuture::Waiting {
                 waiting: Box::new(Waiting {
                     answer: Box::pin(answer),
+                    begun,
                     entry,
                     port,
                     request: Some(request),
@@ -113,8 +115,8 @@ fn find(plans: &Plans, request: &Request<Body>) -> Result<(Arc<Entry>, Option<u1
 fn first_answer(
     entry: Arc<Entry>,
     request: &Request<Body>,
+    begun: Instant,
 ) -> impl Future<Output = Result<Answer, TimedOut>> + use<> {
-    let begun = Instant::now();
     let inherited = request.extensions().get::<Inherited>();
     let until = inherited.and_then(|context| context.deadline);
     async move {
@@ -183,6 +185,8 @@ pin_project! {
 /// A request whose service is asked for the first time.
 pub(crate) struct Waiting<S> {
     answer: BoxFuture<'static, Result<Answer, TimedOut>>,
+    /// When the request was made: its limits run from then on.
+    begun: Instant,
     entry: Arc<Entry>,
     port: Option<u16>,
     request: Option<Request<Body>>,
@@ -215,6 +219,7 @@ where
                     let request = waiting.request.take();
                     let request = request.expect("a request waits for one answer");
                     let call = decide(&answer, &waiting.entry, waiting.port, &request)?;
+                    let call = call.begun_at(waiting.begun);
                     waiting.inner.call(Outgoing::new(request, call))
                 }
             };

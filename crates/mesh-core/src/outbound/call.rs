@@ -79,6 +79,11 @@ impl Call {
         }
     }
 
+    /// The same request, which was made at `begun`: what it has waited for since then counts.
+    pub(crate) fn begun_at(self, begun: Instant) -> Self {
+        Self { begun, ..self }
+    }
+
     /// The same request for the try that follows, `made` being all after the first.
     pub(crate) fn again(&self, made: Tries) -> Self {
         let before = &self.routed;

@@ -236,3 +236,43 @@ async fn p10_only_a_try_that_can_be_followed_is_held_to_the_limit_of_its_headers
         assert_eq!(silent.seen.lock().unwrap().len(), tries, "{method}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn p10_a_requests_limit_runs_from_the_call_and_not_from_discoverys_first_answer() {
+    let mut world = World::new();
+    world.serve("api.shop:80", &[memory("silent", Behaviour::IsSilent)]);
+    let begun = Instant::now();
+    let mut call = tokio_test::task::spawn(world.stack().call(get()));
+    assert!(call.poll().is_pending());
+    tokio::time::advance(Duration::from_millis(900)).await;
+    world.plan(vec![RulePlan {
+        timeouts: TimeoutsPlan {
+            request_ms: millis(1_000),
+            ..TimeoutsPlan::default()
+        },
+        ..rule(vec![to("api.shop:80", 1)])
+    }]);
+    let error = call.await.expect_err("it is too late");
+    assert_eq!(Cause::of(error.as_ref()), Cause::Timeout);
+    assert_eq!(begun.elapsed(), Duration::from_millis(1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_latency_of_a_route_runs_from_the_call() {
+    let mut world = World::new();
+    world.serve("api.shop:80", &[memory("slow", Behaviour::Takes(100))]);
+    let mut call = tokio_test::task::spawn(world.stack().call(get()));
+    assert!(call.poll().is_pending());
+    tokio::time::advance(Duration::from_millis(900)).await;
+    world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
+    text(call.await.unwrap()).await;
+    let metrics = world.outfit.recorder.render();
+    let sum = |family: &str| {
+        let mut lines = metrics.lines();
+        let line = lines.find(|line| line.starts_with(&format!("{family}_sum")));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    assert_eq!(sum("route_response_latency_ms"), Some(1_000.0), "{metrics}");
+    // The endpoint took no part in the wait.
+    assert_eq!(sum("response_latency_ms"), Some(100.0), "{metrics}");
+}
