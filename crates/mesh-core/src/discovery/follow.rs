@@ -17,7 +17,6 @@ use mesh_policy::report::Rejection;
 use serde_json::{Value, json};
 
 use super::Served;
-use crate::layers::retry::{Announced, Series};
 use crate::plans::{Answer, Backend, Outfit, Plans, Service, needs};
 
 /// Applies events; what it has applied stays in force when the watch is lost.
@@ -47,8 +46,6 @@ struct Followed {
     rejections: Vec<Rejection>,
     /// The plan in force as it is compiled.
     compiled: Option<Arc<Service>>,
-    /// Keeps the series of its ports, which may never have counted anything.
-    announced: Vec<Announced>,
 }
 
 /// The endpoints of a backend.
@@ -225,8 +222,7 @@ impl Follower {
         let Outfit {
             recorder, workload, ..
         } = &self.outfit;
-        let announce = |port| Series::announce(recorder, workload, port);
-        service.announced = compiled.ports().map(announce).collect();
+        compiled.announce(recorder, workload);
         service.current = needed;
         service.plan = Some(plan);
         let compiled = Arc::new(compiled);

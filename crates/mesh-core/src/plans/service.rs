@@ -11,7 +11,7 @@ use mesh_policy::route::{ClosedPort, Rule, Table};
 use mesh_policy::split::{Split, Target};
 
 use super::Backend;
-use crate::telemetry::RouteMetrics;
+use crate::telemetry::{Recorder, RetryMetrics, RouteMetrics, Workload};
 
 /// A service as its plan has it. Immutable: a change is another one.
 #[derive(Debug)]
@@ -28,6 +28,15 @@ pub(crate) struct Port {
     pub(crate) address: ServicePort,
     /// Where its requests go, or why nothing goes anywhere.
     pub(crate) routes: Result<Routes, ClosedPort>,
+    retries: OnceLock<RetryMetrics>,
+}
+
+impl Port {
+    /// The series of its retries, which stay for as long as the plan.
+    pub(crate) fn retries(&self, recorder: &Recorder, workload: &Workload) -> &RetryMetrics {
+        let register = || RetryMetrics::register(recorder, workload, &self.address);
+        self.retries.get_or_init(register)
+    }
 }
 
 /// The rules of a port, and the backends that they name.
@@ -63,7 +72,11 @@ impl Service {
                     metrics,
                 }
             });
-            Arc::new(Port { address, routes })
+            Arc::new(Port {
+                address,
+                routes,
+                retries: OnceLock::new(),
+            })
         };
         Self {
             numbers: plan.ports.iter().map(|port| port.port).collect(),
@@ -89,9 +102,12 @@ impl Service {
         self.budget
     }
 
-    /// What callers may name.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = &ServicePort> {
-        self.ports.iter().map(|port| &port.address)
+    /// Shows the series of its ports before anything has happened: a rate needs a zero before
+    /// the one.
+    pub(crate) fn announce(&self, recorder: &Recorder, workload: &Workload) {
+        for port in &self.ports {
+            port.retries(recorder, workload);
+        }
     }
 
     /// The logical ports' numbers, in ascending order.

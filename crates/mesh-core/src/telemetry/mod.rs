@@ -14,8 +14,8 @@
 //!  ledger     the same counts, few and mergeable, for reports to discovery
 //! ```
 //!
-//! Handles are made when an endpoint, a client or a listener appears, and the
-//! cell of a status once at first sight: never per request.
+//! Handles are made when an endpoint is first called or a client or a listener
+//! appears, and the cell of a status once at first sight: never per request.
 
 mod bound;
 mod cells;
@@ -32,6 +32,7 @@ mod process;
 mod recorder;
 mod registry;
 mod requests;
+mod retries;
 mod route;
 mod shared;
 pub mod tcp;
@@ -44,5 +45,6 @@ pub use recorder::{InvalidMetrics, Metrics, Recorder};
 #[cfg(test)]
 pub(crate) use registry::GRACE;
 pub use requests::{Outcome, RequestMetrics};
+pub(crate) use retries::RetryMetrics;
 pub(crate) use route::{Route, RouteMetrics};
 pub use workload::Workload;

@@ -23,7 +23,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use first_frame::FirstFrame;
-pub(crate) use series::{Announced, Series};
+pub(crate) use series::Series;
 pub(crate) use tries::Unsent;
 use tries::{Hold, Tries};
 

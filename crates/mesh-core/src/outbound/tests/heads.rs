@@ -48,6 +48,7 @@ fn world(
 ) -> (World, Arc<AtomicUsize>) {
     let mut world = World::new();
     let dialled = Arc::<AtomicUsize>::default();
+    let backend = Backend::new("api.shop:80".parse().unwrap(), &world.outfit);
     let places = (1..=endpoints).map(|port| {
         let foreign = Foreign {
             serve,
@@ -57,14 +58,9 @@ fn world(
         let pool = Pool::new(foreign, PoolLimits::default(), Counter::noop());
         let mut facts = facts();
         facts.address = ([127, 0, 0, 1], port).into();
-        Arc::new(Place::reached_by(
-            "foreign".into(),
-            facts,
-            pool,
-            &world.outfit,
-        ))
+        let place = Place::reached_by("foreign", facts, backend.origin(), pool);
+        Arc::new(place)
     });
-    let backend = Backend::new("api.shop:80".parse().unwrap());
     backend.replace(places.collect());
     let port = "api.shop:80".parse().unwrap();
     world.backends.insert(port, Arc::new(backend));

@@ -53,3 +53,26 @@ async fn a_route_counts_what_was_asked_and_what_was_tried() {
     }
     assert!(!metrics.contains("route_actual_response_latency_ms"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn o11_the_series_of_a_port_go_with_its_plan() {
+    let mut world = World::new();
+    world.serve("api.shop:80", &[]);
+    world.plan(vec![rule(vec![to("api.shop:80", 1)])]);
+    let stack = world.stack();
+    let request = Request::get("http://api.shop/").body(Body::empty());
+    assert!(stack.clone().call(request.unwrap()).await.is_err());
+    let shows = |what: &str| world.outfit.recorder.render().contains(what);
+    assert!(shows("mesh_outbound_not_retried_total{"));
+    let name = "api.shop".parse().unwrap();
+    world.plans.answer(&name, Answer::Unknown);
+    let swept = tokio::time::Instant::now() + crate::telemetry::GRACE * 2;
+    while tokio::time::Instant::now() < swept {
+        tokio::time::advance(Duration::from_secs(5)).await;
+        world.outfit.recorder.upkeep();
+    }
+    for series in ["mesh_outbound_not_retried_total{", "route_request_total{"] {
+        assert!(!shows(series), "{series}: held, and by whom?");
+    }
+    drop(stack);
+}
