@@ -158,8 +158,7 @@ impl Dialer {
 impl Dial for Dialer {
     fn dial(&self) -> BoxFuture<'static, Result<Opened, ConnectFailed>> {
         let (address, version) = (self.address, self.version);
-        let metrics = self.metrics.clone();
-        let errors = self.errors.clone();
+        let (metrics, errors) = (self.metrics.clone(), self.errors.clone());
         let tls = self.identity.as_ref().map(|identity| self.tls(identity));
         let dialled = async move {
             let tls = tls.transpose()?;
@@ -362,8 +361,7 @@ impl ConnectFailed {
     #[cfg(test)]
     pub(crate) fn refused() -> Self {
         let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::new(nowhere, Step::Connect, source.into())
+        Self::untried(([127, 0, 0, 1], 0).into(), source)
     }
 }
 
