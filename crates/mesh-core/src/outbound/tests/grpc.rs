@@ -100,8 +100,8 @@ fn world(answers: &[Then], limits: TimeoutsPlan) -> (World, Scripted) {
         seen: Arc::default(),
     };
     let pool = Pool::new(scripted.clone(), PoolLimits::default(), Counter::noop());
-    let place = Place::reached_by("scripted".into(), facts(), pool, &world.outfit);
-    let backend = Backend::new("api.shop:80".parse().unwrap());
+    let backend = Backend::new("api.shop:80".parse().unwrap(), &world.outfit);
+    let place = Place::reached_by("scripted", facts(), backend.origin(), pool);
     backend.replace(vec![Arc::new(place)]);
     let port = "api.shop:80".parse().unwrap();
     world.backends.insert(port, Arc::new(backend));
