@@ -29,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) watch_bytes: Gauge,
     /// Requests that were refused for being too many, or asking for too much to be kept.
     pub(crate) over_limit: Counter,
+    /// Bytes that reported traffic takes up.
+    pub(crate) traffic_bytes: Gauge,
     /// The revision that is being told.
     pub(crate) revision: Gauge,
     /// Endpoints that are registered.
@@ -85,6 +87,10 @@ impl Metrics {
             over_limit: counter(
                 "mesh_discovery_over_limit_total",
                 "Requests of processes that were refused with 429.",
+            ),
+            traffic_bytes: gauge(
+                "mesh_discovery_traffic_bytes",
+                "Bytes that reported traffic takes up, roughly.",
             ),
             revision: gauge(
                 "mesh_discovery_revision",

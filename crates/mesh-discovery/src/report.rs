@@ -5,10 +5,11 @@ use axum::extract::{Request, State};
 use axum::routing::post;
 use http::StatusCode;
 use mesh_policy::identity::Identity;
-use mesh_policy::report::traffic::Traffic;
+use mesh_policy::report::traffic::{Direction, FlowKey, Traffic};
 use mesh_policy::report::{Rejection, Report};
 
 use crate::caller::Caller;
+use crate::compile::Admission;
 use crate::refused::{Refused, read_json};
 use crate::registry::is_text;
 use crate::server::Shared;
@@ -85,11 +86,35 @@ fn count(
     let told = traffic.flows.len();
     traffic
         .flows
-        .retain(|flow| session.knows(flow.key.direction, &flow.key.service.service));
+        .retain_mut(|flow| is_own(shared, (session, identity), &mut flow.key));
     let foreign = told - traffic.flows.len();
-    let dropped = foreign + shared.statistics.add(identity, traffic);
+    let processes = shared.sessions.processes(identity);
+    let dropped = foreign + shared.statistics.add(identity, traffic, processes);
     shared.metrics.flows_dropped.increment(dropped as u64);
     Ok(())
+}
+
+/// Whether a flow is the process's own to report: received for what it serves, or sent to a name
+/// that it asks for and by whose policy it is let in.
+fn is_own(shared: &Shared, (session, identity): (&Session, &Identity), key: &mut FlowKey) -> bool {
+    if !session.knows(key.direction, &key.service.service) {
+        return false;
+    }
+    match key.direction {
+        Direction::Inbound => {
+            key.backend = None;
+            true
+        }
+        Direction::Outbound => {
+            let world = shared.worlds.latest();
+            match world.admits_call((&key.service, key.backend.as_ref()), identity) {
+                Admission::Admitted => true,
+                Admission::Refused => false,
+                // The last failures come when nobody serves any more: of those that were let in.
+                Admission::Unserved => shared.statistics.has_reported(identity, key),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What an administrator's requests under `/v1` and their answers look like.
 
 use std::fmt;
+use std::str::FromStr;
 
 use mesh_policy::identity::Identity;
 use mesh_policy::name::{Label, ServiceName};
@@ -192,9 +193,9 @@ pub struct StatQuery {
     /// Only services of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Label>,
-    /// Only what those who serve this service have sent.
+    /// Only what these have sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<ServiceName>,
+    pub from: Option<StatSource>,
     /// What those who serve each service have sent to this one, instead of what it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<ServiceName>,
@@ -219,26 +220,95 @@ impl Default for StatQuery {
     }
 }
 
+/// Who has sent what a [`StatQuery`] asks for: `api.shop`, `shop/web` or a SPIFFE ID.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum StatSource {
+    /// Those who serve a service now.
+    Service(ServiceName),
+    /// A service account of this mesh.
+    Account {
+        /// Its namespace.
+        namespace: Label,
+        /// Its name.
+        account: Label,
+    },
+    /// One identity, whether it is there now or not.
+    Identity(Identity),
+}
+
+impl FromStr for StatSource {
+    type Err = InvalidStatSource;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStatSource> {
+        let refuse = || InvalidStatSource(text.to_owned());
+        if text.starts_with("spiffe:") {
+            return text.parse().map(Self::Identity).map_err(|_| refuse());
+        }
+        match text.split_once('/') {
+            None => text.parse().map(Self::Service).map_err(|_| refuse()),
+            Some((namespace, account)) => Ok(Self::Account {
+                namespace: namespace.parse().map_err(|_| refuse())?,
+                account: account.parse().map_err(|_| refuse())?,
+            }),
+        }
+    }
+}
+
+impl fmt::Display for StatSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => service.fmt(f),
+            Self::Account { namespace, account } => write!(f, "{namespace}/{account}"),
+            Self::Identity(identity) => identity.fmt(f),
+        }
+    }
+}
+
+impl TryFrom<String> for StatSource {
+    type Error = InvalidStatSource;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StatSource> for String {
+    fn from(source: StatSource) -> Self {
+        source.to_string()
+    }
+}
+
+/// A text that names nobody who can have sent anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no sender: write a service such as \"api.shop\", a service account such as \"shop/web\", or a SPIFFE ID"
+)]
+pub struct InvalidStatSource(String);
+
 /// The answer to a [`StatQuery`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stat {
-    /// The time that the counts are of: up to 10 s more than was asked for.
+    /// The time that the counts are of.
     pub window_seconds: u64,
     /// One row for each service, by namespace and name.
     pub services: Vec<ServiceStat>,
 }
 
-/// How one service did, as its callers saw it.
+/// How one service did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStat {
     /// Its namespace.
     pub namespace: Label,
     /// Its name.
     pub name: Label,
-    /// How many endpoints it has.
+    /// How many endpoints it has, those of its backends included.
     pub endpoints: usize,
     /// How many of them are in the mesh.
     pub meshed: usize,
+    /// Whose counts these are; absent without any.
+    #[serde(default)]
+    pub counted_by: Option<CountedBy>,
     /// Requests that succeeded.
     pub success: u64,
     /// Requests that failed.
@@ -249,4 +319,43 @@ pub struct ServiceStat {
     pub latency_us_p95: Option<u64>,
     /// The time that 99 % do not exceed.
     pub latency_us_p99: Option<u64>,
+    /// Who called, each as it reported itself, those with the most requests first: at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<CallerStat>,
+}
+
+/// Whose counts a row adds up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CountedBy {
+    /// Its callers: they see what never arrived.
+    Callers,
+    /// Those who serve it, where no caller named it: a backend of another name.
+    Servers,
+}
+
+/// What one caller of a service reported, and what the called side counted of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerStat {
+    /// Who.
+    pub identity: Identity,
+    /// Its requests that succeeded, as it says.
+    pub success: u64,
+    /// Its requests that failed, as it says: those too that never arrived.
+    pub failure: u64,
+    /// Its requests that the called side counted; absent where that reports nothing of anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+}
+
+impl CallerStat {
+    /// Whether it says that far more succeeded than arrived: reports come every few seconds, so
+    /// the two sides are never quite at the same moment.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        let Some(received) = self.received else {
+            return false;
+        };
+        self.success > received.saturating_mul(2).saturating_add(1_000)
+    }
 }

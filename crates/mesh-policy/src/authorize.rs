@@ -134,11 +134,17 @@ impl Policy {
     /// Whether it could let any client in that proved no identity.
     #[must_use]
     pub fn admits_plaintext(&self) -> bool {
-        self.guards().all(Guard::admits_plaintext)
+        self.admits(None)
     }
 
     fn guards(&self) -> impl Iterator<Item = &Guard> {
         std::iter::once(&self.governs).chain(&self.narrowed_by)
+    }
+
+    /// Whether it lets `identity` in from some network, wherever that may be.
+    #[must_use]
+    pub fn admits(&self, identity: Option<&Identity>) -> bool {
+        self.guards().all(|guard| guard.admits(identity))
     }
 
     /// Decides on one request. Allocates nothing.
@@ -171,9 +177,9 @@ impl Guard {
         })
     }
 
-    fn admits_plaintext(&self) -> bool {
-        let open = |a: &Authorization| matches!(a.client, Clients::Anyone);
-        self.authorizations.iter().any(open)
+    fn admits(&self, identity: Option<&Identity>) -> bool {
+        let mut authorizations = self.authorizations.iter();
+        authorizations.any(|authorization| authorization.client.contain(identity))
     }
 
     fn decide(&self, client: &Client<'_>) -> Verdict<'_> {

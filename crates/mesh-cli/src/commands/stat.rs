@@ -1,9 +1,9 @@
-//! `mesh stat`: how services do, as their callers report.
+//! `mesh stat`: how services do, as their callers report, or those who serve a backend.
 
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use mesh_discovery::wire::{ServiceStat, Stat, StatQuery};
+use mesh_discovery::wire::{CallerStat, ServiceStat, Stat, StatQuery, StatSource};
 use mesh_policy::duration::{self, InvalidDuration};
 use mesh_policy::manifest::Kind;
 use mesh_policy::name::{Label, ServiceName};
@@ -29,10 +29,10 @@ pub(crate) struct Args {
     /// What these services sent to that one, instead of what they were sent.
     #[arg(long, value_name = "svc/NAME[.NS]")]
     to: Option<String>,
-    /// Only what those who serve that service sent.
-    #[arg(long, value_name = "svc/NAME[.NS]")]
+    /// Only what these sent: those who serve a service, a service account, or a SPIFFE ID.
+    #[arg(long, value_name = "svc/NAME[.NS] | NS/SA | SPIFFE-ID")]
     from: Option<String>,
-    /// How far back, at most 10m, in steps of 10s.
+    /// How far back, at most 10m.
     #[arg(short = 't', long, value_name = "DURATION", default_value = "1m", value_parser = window)]
     time_window: Duration,
     /// Show it anew every two seconds, until Ctrl-C.
@@ -47,15 +47,15 @@ fn window(text: &str) -> Result<Duration, InvalidDuration> {
 pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     let name = subject(&args.resource)?;
     let access = Access::new(global)?;
-    let service = |text: &Option<String>| {
-        let text = text.as_deref();
-        text.map(|text| called(text, &access.namespace)).transpose()
-    };
+    let to = args.to.as_deref();
+    let from = args.from.as_deref();
     let query = StatQuery {
         namespace: (!global.all_namespaces).then(|| access.namespace.clone()),
         name,
-        from: service(&args.from)?,
-        to: service(&args.to)?,
+        from: from
+            .map(|from| source(from, &access.namespace))
+            .transpose()?,
+        to: to.map(|to| called(to, &access.namespace)).transpose()?,
         window_seconds: args.time_window.as_secs(),
     };
     if !args.watch {
@@ -77,22 +77,55 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
 
 /// The name that is meant; `None` for all services.
 fn subject(words: &[String]) -> Result<Option<Label>, Failure> {
-    let (kind, name) = get::subject(words)?;
-    if kind != Kind::Service {
+    let only_services = || {
+        let words = words.join(" ");
         let message = format!(
-            "stat knows services alone: write svc or svc/NAME instead of {}",
-            words.join(" ")
+            "stat shows services alone in this version: write svc or svc/NAME instead of {words}"
         );
-        return Err(Failure::Usage(message));
+        Failure::Usage(message)
+    };
+    let kind = words
+        .first()
+        .map(|word| word.split('/').next().unwrap_or(word));
+    if !kind.is_some_and(is_service) {
+        return Err(only_services());
     }
+    let (_, name) = get::subject(words)?;
     let parse = |name: String| name.parse().map_err(|error| usage(&name, &error));
     name.map(parse).transpose()
+}
+
+/// Whether `word` is a word for the kind `Service`.
+fn is_service(word: &str) -> bool {
+    Kind::named(word).is_ok_and(|kind| kind == Kind::Service)
+}
+
+/// Who `text` names: `svc/api`, `api`, `shop/web`, `spiffe://mesh.local/ns/shop/sa/web`.
+fn source(text: &str, namespace: &Label) -> Result<StatSource, Failure> {
+    let is_kind = |word: &str| {
+        let to_come = [
+            "deploy",
+            "deployment",
+            "deployments",
+            "identity",
+            "route",
+            "rollout",
+        ];
+        Kind::named(word).is_ok() || to_come.contains(&word)
+    };
+    match text.split_once('/') {
+        Some((kind, _)) if is_kind(kind) && !is_service(kind) => Err(Failure::Usage(format!(
+            "{text}: only services and identities have sent anything: write svc/NAME, NS/SA or a SPIFFE ID"
+        ))),
+        Some((word, _)) if !is_service(word) => text.parse().map_err(|error| usage(text, &error)),
+        _ => called(text, namespace).map(StatSource::Service),
+    }
 }
 
 /// The service that `text` names: `api`, `api.shop`, `svc/api`.
 fn called(text: &str, namespace: &Label) -> Result<ServiceName, Failure> {
     let name = match text.split_once('/') {
-        Some(("svc" | "service" | "services", name)) => name,
+        Some((kind, name)) if is_service(kind) => name,
         Some(_) => {
             let message = format!("{text}: only services can be named here: write svc/NAME");
             return Err(Failure::Usage(message));
@@ -122,8 +155,30 @@ fn show(stat: &Stat, global: &Global) -> Done {
             notes: vec!["No traffic found.".to_owned()],
             ..Done::default()
         },
-        Output::Table | Output::Wide => Done::say(table(stat, global)),
+        Output::Table | Output::Wide => Done {
+            notes: doubts(stat),
+            ..Done::say(table(stat, global))
+        },
     }
+}
+
+/// Callers that say more than the called side counted.
+fn doubts(stat: &Stat) -> Vec<String> {
+    let of_row = |row: &ServiceStat| {
+        let doubtful: Vec<_> = row.callers.iter().filter(|c| c.is_doubtful()).collect();
+        let line = |caller: &CallerStat| {
+            format!(
+                "Warning: {} reports {} successful calls of {}.{}, whose servers counted {} of it",
+                caller.identity,
+                caller.success,
+                row.name,
+                row.namespace,
+                caller.received.unwrap_or_default()
+            )
+        };
+        doubtful.into_iter().map(line).collect::<Vec<_>>()
+    };
+    stat.services.iter().flat_map(of_row).collect()
 }
 
 fn table(stat: &Stat, global: &Global) -> String {
@@ -142,7 +197,7 @@ fn table(stat: &Stat, global: &Global) -> String {
     }
     let row = |row: &ServiceStat| {
         let cell = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let latency = |us: Option<u64>| cell(us.map(|us| format!("{}ms", millis(us))));
+        let latency = |us: Option<u64>| cell(us.map(shown));
         let mut cells = Vec::new();
         if global.all_namespaces {
             cells.push(row.namespace.to_string());
@@ -177,6 +232,8 @@ fn object(row: &ServiceStat, stat: &Stat) -> Value {
         "latency_ms_p95": row.latency_us_p95.map(millis),
         "latency_ms_p99": row.latency_us_p99.map(millis),
         "tcp_open_connections": null,
+        "counted_by": row.counted_by,
+        "callers": row.callers,
     })
 }
 
@@ -192,6 +249,14 @@ fn success(row: &ServiceStat) -> Option<f64> {
 
 fn rate(row: &ServiceStat, stat: &Stat) -> f64 {
     float(row.success.saturating_add(row.failure)) / float(stat.window_seconds.max(1))
+}
+
+/// A latency of a table: what is faster than a millisecond is not told apart.
+fn shown(micros: u64) -> String {
+    if micros < 1_000 {
+        return "<1ms".to_owned();
+    }
+    format!("{}ms", millis(micros))
 }
 
 /// Whole milliseconds, as Linkerd writes them, rounded up: nothing takes no time.
@@ -218,5 +283,29 @@ mod tests {
         for text in ["deploy/api", "", "svc/", "a.b.c"] {
             assert!(name(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_sender_is_a_service_an_account_or_an_identity() {
+        let shop: Label = "shop".parse().unwrap();
+        let sender = |text: &str| source(text, &shop).map(|sender| sender.to_string());
+        let web = "spiffe://mesh.local/ns/shop/sa/web";
+        for (text, meant) in [
+            ("api", "api.shop"),
+            ("svc/api.other", "api.other"),
+            ("other/web", "other/web"),
+            (web, web),
+        ] {
+            assert_eq!(sender(text).unwrap(), meant);
+        }
+        for text in ["deploy/api", "server/api", "spiffe://", "a/b/c", "shop/"] {
+            assert!(sender(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_faster_than_a_millisecond_is_not_told_apart() {
+        let all = [0, 200, 999, 1_000, 1_001, 25_400].map(shown);
+        assert_eq!(all, ["<1ms", "<1ms", "<1ms", "1ms", "2ms", "26ms"]);
     }
 }

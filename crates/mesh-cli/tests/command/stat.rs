@@ -54,6 +54,13 @@ async fn a_service_shows_what_its_callers_saw() {
     assert!(all["latency_ms_p99"].as_u64().expect("a number") >= 1);
     assert_eq!(row(&["--from", "svc/api"]).await["success"], Value::Null);
     assert_eq!(row(&["--to", "api"]).await["success"], Value::Null);
+    // By the service account, and as itself, also once it is gone.
+    let identity = "spiffe://mesh.local/ns/shop/sa/web";
+    for from in ["shop/web", identity] {
+        assert_eq!(row(&["--from", from]).await["success"], 0.75, "{from}");
+    }
+    assert_eq!(all["counted_by"], "callers");
+    assert_eq!(all["callers"][0]["identity"], identity);
     let table = admin(&mesh, &["stat", "svc", "-A"]).await.ok();
     let mut lines = table.lines().map(|line| line.split_whitespace());
     let head = lines.next().expect("a head").collect::<Vec<_>>().join(" ");
@@ -68,10 +75,18 @@ async fn a_service_shows_what_its_callers_saw() {
 
 #[tokio::test]
 async fn what_stat_does_not_know_is_wrong_usage_and_says_what_it_knows() {
-    for arguments in [&["stat", "httproute"][..], &["stat", "server/api"]] {
+    for arguments in [
+        &["stat", "httproute"][..],
+        &["stat", "server/api"],
+        &["stat", "deploy"],
+        &["stat", "nonsense"],
+    ] {
         let error = alone(arguments).await.ends(64);
         assert!(error.contains("svc/NAME"), "{error}");
+        assert!(
+            !error.contains("httproutes"),
+            "kinds that stat refuses too: {error}"
+        );
     }
-    alone(&["stat", "nonsense"]).await.ends(64);
     alone(&["stat", "-t", "60"]).await.ends(64);
 }

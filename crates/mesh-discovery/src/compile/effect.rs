@@ -19,7 +19,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    fn workload(&self) -> Workload<'_> {
+    pub(super) fn workload(&self) -> Workload<'_> {
         Workload {
             namespace: &self.namespace,
             labels: &self.labels,

@@ -9,6 +9,7 @@
 //! Pure: a [`World`] is made from [`Sources`] and answers questions. References
 //! between objects are resolved here, once, so that no process has to.
 
+mod callers;
 mod defaults;
 mod effect;
 mod grants;
@@ -36,6 +37,7 @@ use mesh_policy::plan::registration::Registration;
 use mesh_policy::plan::watch::Cursor;
 use serde::{Deserialize, Serialize};
 
+pub use callers::Admission;
 pub use inbound::Workload;
 pub(crate) use services::DEFAULT_PORT;
 pub use status::{Condition, Holds, Status};

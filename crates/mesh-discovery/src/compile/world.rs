@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use mesh_policy::authorize::Policy;
 use mesh_policy::manifest::Manifest;
 use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
 use mesh_policy::plan::endpoint::{Endpoint, EndpointSet, HttpVersions};
@@ -40,6 +41,8 @@ pub struct World {
     /// Bounded by the services that exist and the namespaces that have routes of their own.
     plans: Mutex<BTreeMap<Reading, Arc<ServicePlan>>>,
     names: Names,
+    /// Made when a caller of the port is first asked about.
+    pub(super) admitting: Mutex<BTreeMap<ServicePort, Arc<[Policy]>>>,
 }
 
 /// How the names of services changed, so that a reader need not look up again every name that
@@ -77,6 +80,7 @@ impl World {
             effects: OnceLock::new(),
             plans: Mutex::default(),
             names: Names::default(),
+            admitting: Mutex::default(),
         }
     }
 
@@ -163,6 +167,16 @@ impl World {
     /// Every service that was applied or ever served, in order.
     pub fn services(&self) -> impl Iterator<Item = &ServiceName> {
         self.services.names()
+    }
+
+    /// The ports of whose endpoints calls of `service` end: its own, and those of its backends.
+    #[must_use]
+    pub fn behind(&self, service: &ServiceName) -> BTreeSet<ServicePort> {
+        let own = self.endpoints.keys();
+        let own = own.filter(|port| port.service == *service).cloned();
+        let plan = self.service_plan(service, service.namespace.as_str());
+        let backends = plan.map(|plan| Self::backends(&plan)).unwrap_or_default();
+        own.chain(backends).collect()
     }
 
     /// Who serves any port of a service now.

@@ -46,6 +46,7 @@ async fn sweep(shared: Shared) {
             () = tokio::time::sleep(SWEEP_INTERVAL) => {}
         }
         let now = SystemTime::now();
+        shared.statistics.sweep();
         if let Err(error) = shared.tokens.sweep(now).await {
             tracing::warn!(%error, "ended tokens could not be removed");
         }

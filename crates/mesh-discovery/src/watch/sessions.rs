@@ -187,6 +187,14 @@ impl Sessions {
         own.ok_or_else(unknown_watch)
     }
 
+    /// How many processes `identity` has here: watches that are open, and one for those that
+    /// ended a moment ago.
+    pub(crate) fn processes(&self, identity: &Identity) -> usize {
+        let table = lock(&self.table);
+        let count = table.of.get(identity).copied().unwrap_or_default();
+        count.open.max(1)
+    }
+
     /// The admin ports of the processes whose watches are open.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let table = lock(&self.table);

@@ -47,7 +47,7 @@ fn middle(bucket: u16) -> Duration {
 /// How many latencies fell into each bucket; empty buckets are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<u16, u64>", into = "BTreeMap<u16, u64>")]
-pub struct Latencies(BTreeMap<u16, u64>);
+pub struct Latencies(Vec<(u16, u64)>);
 
 impl Latencies {
     /// Counts one latency.
@@ -60,23 +60,32 @@ impl Latencies {
         let Ok(bucket) = u16::try_from(bucket) else {
             return;
         };
-        if usize::from(bucket) < BUCKETS && count > 0 {
-            let counted = self.0.entry(bucket).or_default();
-            *counted = counted.saturating_add(count);
+        if usize::from(bucket) >= BUCKETS || count == 0 {
+            return;
+        }
+        match self.0.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => self.0[at].1 = self.0[at].1.saturating_add(count),
+            Err(at) => self.0.insert(at, (bucket, count)),
         }
     }
 
     /// Adds another's counts.
     pub fn merge(&mut self, other: &Self) {
-        for (&bucket, &count) in &other.0 {
+        for (bucket, count) in other.buckets() {
             self.add(usize::from(bucket), count);
         }
+    }
+
+    /// The buckets that hold any latency, in order, each with how many.
+    pub fn buckets(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.0.iter().copied()
     }
 
     /// How many latencies there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.values().fold(0, |sum, n| sum.saturating_add(*n))
+        self.buckets()
+            .fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
 
     /// The latency that a share of `q` (0 to 1) does not exceed, to within 1/32 of it;
@@ -91,12 +100,12 @@ impl Latencies {
         )]
         let rank = ((self.count() as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0_u64;
-        let mut at = self.0.iter().find_map(|(&bucket, &count)| {
+        let mut at = self.buckets().find_map(|(bucket, count)| {
             seen = seen.saturating_add(count);
             (seen >= rank).then_some(bucket)
         });
         // Rounding of a rank beyond 2^53.
-        at = at.or_else(|| self.0.keys().next_back().copied());
+        at = at.or_else(|| self.0.last().map(|(bucket, _)| *bucket));
         at.map(middle)
     }
 }
@@ -114,14 +123,14 @@ impl TryFrom<BTreeMap<u16, u64>> for Latencies {
     fn try_from(counts: BTreeMap<u16, u64>) -> Result<Self, NoSuchBucket> {
         match counts.keys().next_back() {
             Some(&bucket) if usize::from(bucket) >= BUCKETS => Err(NoSuchBucket { bucket }),
-            _ => Ok(Self(counts)),
+            _ => Ok(Self(counts.into_iter().filter(|(_, n)| *n > 0).collect())),
         }
     }
 }
 
 impl From<Latencies> for BTreeMap<u16, u64> {
     fn from(latencies: Latencies) -> Self {
-        latencies.0
+        latencies.0.into_iter().collect()
     }
 }
 
