@@ -35,6 +35,8 @@ pub(super) struct Reporter {
     slots: VecDeque<Arc<Slot>>,
     /// Older ones, added up by the minute.
     minutes: VecDeque<Arc<Slot>>,
+    /// The slot in which it was last looked for what is old: once in each is enough.
+    rolled: Option<u64>,
     charge: Charge,
 }
 
@@ -105,13 +107,16 @@ impl Reporter {
             keys_bytes: 0,
             slots: VecDeque::new(),
             minutes: VecDeque::new(),
+            rolled: None,
             charge,
         }
     }
 
     /// Counts `traffic` once, of an identity that has `processes`; how many flows were not kept.
     pub(super) fn add(&mut self, now: Now, traffic: Traffic, processes: usize) -> usize {
-        self.roll(now);
+        if self.rolled != Some(now.slot) {
+            self.roll(now);
+        }
         if !self.is_new(now, &traffic) {
             return 0;
         }
@@ -181,6 +186,7 @@ impl Reporter {
     /// Adds up what is older than a minute and forgets what no window reaches; whether anything
     /// is left.
     pub(super) fn roll(&mut self, now: Now) -> bool {
+        self.rolled = Some(now.slot);
         while self
             .slots
             .front()

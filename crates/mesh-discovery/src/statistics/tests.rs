@@ -127,7 +127,7 @@ async fn no_more_is_believed_than_a_process_can_carry() {
 async fn what_one_identity_reports_is_bounded_in_bytes_and_takes_nobody_elses_room() {
     let statistics = statistics();
     let (mut kept, mut dropped) = (0, 0);
-    for number in 0..30_000 {
+    for number in 0..12_000 {
         let mut flow = flow("api.shop:80", 1);
         let peer = format!("spiffe://mesh.local/{number:0>1000}");
         flow.key.peer = Some(peer.parse().unwrap());
