@@ -150,6 +150,20 @@ async fn c04_on_a_full_disk_what_is_there_can_be_deleted_and_then_written_again(
 }
 
 #[tokio::test]
+async fn c04_the_reserve_is_as_large_as_a_store_that_grew() {
+    let directory = tempfile::tempdir().unwrap();
+    let length = |name: &str| directory.path().join(name).metadata().unwrap().len();
+    let store = open(&directory);
+    let first = length("store.reserve");
+    for n in 0..40 {
+        let write = Write::put(format!("k/{n}"), vec![0; 100_000]);
+        store.commit(vec![write]).await.unwrap();
+    }
+    assert!(length("store.reserve") > first);
+    assert!(length("store.reserve") >= length("store.redb"));
+}
+
+#[tokio::test]
 async fn c04_a_deletion_that_finds_the_disk_full_is_written_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory);

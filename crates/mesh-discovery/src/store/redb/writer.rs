@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::Shared;
 use super::file::{Content, StoreFile, place};
 use super::queue::{Ask, Backlog, Reply};
-use super::reserve::Reserve;
+use super::reserve::{self, Reserve};
 use crate::store::state::Ahead;
 use crate::store::{CommitError, LeaseId, Unavailable, Write};
 
@@ -88,16 +88,16 @@ impl Writer {
     /// Serves a batch; those who close are answered once the file is closed.
     fn serve(&mut self, asks: Vec<Ask>, closing: &mut Vec<Reply<()>>) {
         let mended = self.mend();
-        if Instant::now() >= self.retry_at && self.reserve.is_lent() {
-            self.retry_at = Instant::now() + RETRY;
-            self.reserve.take_back(&place(&self.directory));
-        }
+        self.find_room();
         let decided = self.decide(asks, closing);
         let written = mended.and_then(|()| self.write(&decided));
         match written {
             Ok(()) => {
-                let lent = self.reserve.is_lent();
-                self.shared.set_trouble(lent.then(|| FULL.to_owned()));
+                if !decided.commits.is_empty() && !self.reserve.is_short() {
+                    self.reserve.keep_up(&place(&self.directory));
+                }
+                let short = self.reserve.is_short();
+                self.shared.set_trouble(short.then(|| FULL.to_owned()));
                 self.publish(decided);
             }
             Err(error) => {
@@ -111,6 +111,34 @@ impl Writer {
         }
     }
 
+    /// On a full disk: sees by and by whether there is room again, be it that others gave some back
+    /// or that a new file without what was deleted is smaller.
+    fn find_room(&mut self) {
+        if !self.reserve.is_short() || Instant::now() < self.retry_at {
+            return;
+        }
+        self.retry_at = Instant::now() + RETRY;
+        self.reserve.keep_up(&place(&self.directory));
+        if !self.reserve.is_short() {
+            return;
+        }
+        // The old file stays in use where there is no room for another.
+        if let Ok(file) = StoreFile::replace(&self.directory, &self.content()) {
+            self.file = Some(file);
+            self.reserve.keep_up(&place(&self.directory));
+        }
+    }
+
+    /// All that is acknowledged.
+    fn content(&self) -> Content {
+        let state = self.shared.read();
+        Content {
+            id: self.id.clone(),
+            revision: state.revision(),
+            records: state.content(),
+        }
+    }
+
     fn decide(&self, asks: Vec<Ask>, closing: &mut Vec<Reply<()>>) -> Decided {
         let state = self.shared.read();
         let mut ahead = Ahead::of(&state);
@@ -120,7 +148,7 @@ impl Writer {
         for ask in asks {
             match ask {
                 Ask::Commit { writes, reply }
-                    if self.reserve.is_lent() && !only_deletes(&writes) =>
+                    if self.reserve.is_short() && !only_deletes(&writes) =>
                 {
                     let refused = Unavailable::new(FULL);
                     answers.push(Answer::Commit(reply, Err(refused.into())));
@@ -223,14 +251,7 @@ impl Writer {
             return Err(Unavailable::new("the disk failed a moment ago"));
         }
         self.retry_at = Instant::now() + RETRY;
-        let state = self.shared.read();
-        let content = Content {
-            id: self.id.clone(),
-            revision: state.revision(),
-            records: state.content(),
-        };
-        drop(state);
-        let file = StoreFile::replace(&self.directory, &content);
+        let file = StoreFile::replace(&self.directory, &self.content());
         self.file = Some(file.map_err(Unavailable::new)?);
         tracing::info!("a new store file was made of what is acknowledged");
         Ok(())
@@ -241,7 +262,7 @@ fn only_deletes(writes: &[Write]) -> bool {
     writes.iter().all(|write| write.value.is_none())
 }
 
-/// Whether the disk, or what the user may have of it, is full.
+/// Whether a full disk is the cause.
 fn is_full(error: &Unavailable) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -250,8 +271,7 @@ fn is_full(error: &Unavailable) -> bool {
             Some(::redb::Error::Io(error)) => Some(error.kind()),
             _ => io,
         };
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if io.is_some_and(|kind| full.contains(&kind)) {
+        if io.is_some_and(reserve::is_full) {
             return true;
         }
         cause = error.source();
