@@ -46,6 +46,8 @@ pub(super) struct Writer {
     file: Option<StoreFile>,
     retry_at: Instant,
     reserve: Reserve,
+    /// Whether anything was deleted since the reserve is short.
+    deleted: bool,
     shared: Arc<Shared>,
     #[cfg(test)]
     faults: super::fault::Faults,
@@ -63,6 +65,7 @@ impl Writer {
             id,
             file: Some(file),
             retry_at: Instant::now(),
+            deleted: false,
             shared,
             #[cfg(test)]
             faults: super::fault::Faults::default(),
@@ -97,6 +100,7 @@ impl Writer {
                     self.reserve.keep_up(&place(&self.directory));
                 }
                 let short = self.reserve.is_short();
+                self.deleted |= short && !decided.commits.is_empty();
                 self.shared.set_trouble(short.then(|| FULL.to_owned()));
                 self.publish(decided);
             }
@@ -119,9 +123,11 @@ impl Writer {
         }
         self.retry_at = Instant::now() + RETRY;
         self.reserve.keep_up(&place(&self.directory));
-        if !self.reserve.is_short() {
+        if !self.reserve.is_short() || !self.deleted {
             return;
         }
+        self.deleted = false;
+        self.reserve.lend();
         // The old file stays in use where there is no room for another.
         if let Ok(file) = StoreFile::replace(&self.directory, &self.content()) {
             self.file = Some(file);
