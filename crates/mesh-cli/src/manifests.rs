@@ -154,6 +154,12 @@ impl Manifests {
         objects.map(|object| (ObjectName::of(&object.manifest), object.placed))
     }
 
+    /// Copies of the objects as they were read.
+    pub(crate) fn manifests(&self) -> Vec<Manifest> {
+        let objects = self.objects.iter();
+        objects.map(|object| object.manifest.clone()).collect()
+    }
+
     /// The objects as they were read.
     pub(crate) fn into_manifests(self) -> Vec<Manifest> {
         let objects = self.objects.into_iter();

@@ -107,6 +107,9 @@ pub struct Applied {
     pub results: Vec<AppliedObject>,
     /// What was understood but should be written otherwise, each as one line of text.
     pub warnings: Vec<String>,
+    /// What has no effect now, each as one line of text: `Server shop/api: why, and the remedy`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ineffective: Vec<String>,
 }
 
 /// What became of one object.

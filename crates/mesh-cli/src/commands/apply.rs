@@ -51,7 +51,9 @@ pub(crate) async fn run(args: Args, global: &Global) -> Result<Done, Failure> {
     let text = if args.dry_run { text.dry_run() } else { text };
     let applied = access.client.apply(&text).await;
     let applied = applied.map_err(|error| by_file(error, &manifests))?;
-    let notes = manifests.notes();
+    let mut notes = manifests.notes();
+    let ineffective = applied.ineffective.iter();
+    notes.extend(ineffective.map(|one| format!("Warning: {one}")));
     let out = match global.output {
         Output::Table | Output::Wide => lines(&manifests, &applied, args.dry_run),
         Output::Json | Output::Yaml => {

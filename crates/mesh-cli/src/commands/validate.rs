@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mesh_discovery::compile::offline;
 use mesh_policy::identity::TrustDomain;
 use mesh_policy::manifest::{Problem, Skipped};
 use serde_json::{Value, json};
@@ -32,7 +33,7 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Done, Failure> {
     };
     let read = Manifests::read(&args.filename, known);
     if matches!(global.output, Output::Json | Output::Yaml) {
-        return Ok(report(&read, global.output));
+        return Ok(report(&read, args.trust_domain.as_ref(), global.output));
     }
     let manifests = read.map_err(|problems| refused(&problems, "mend them and check it again"))?;
     let count = |number: usize, word: &str| {
@@ -41,24 +42,42 @@ pub(crate) fn run(args: &Args, global: &Global) -> Result<Done, Failure> {
     };
     let objects = count(manifests.names().count(), "object");
     let files = count(manifests.files(), "file");
+    let mut notes = manifests.notes();
+    let told = ineffective(&manifests, args.trust_domain.as_ref());
+    notes.extend(told.iter().map(|one| format!("Warning: {one}")));
     Ok(Done {
         out: format!("{objects} in {files}: valid\n").into(),
-        notes: manifests.notes(),
+        notes,
         exit: 0,
     })
 }
 
-fn report(read: &Result<Manifests, Vec<Problem>>, output: Output) -> Done {
+/// What would have no effect, as far as the files say so.
+fn ineffective(manifests: &Manifests, domain: Option<&TrustDomain>) -> Vec<String> {
+    let domain = domain.cloned();
+    let domain = domain.unwrap_or_else(|| "mesh.local".parse().expect("it is a trust domain"));
+    let found = offline::ineffective(domain, &manifests.manifests());
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn report(
+    read: &Result<Manifests, Vec<Problem>>,
+    domain: Option<&TrustDomain>,
+    output: Output,
+) -> Done {
     let (objects, problems, (warnings, skipped)) = match read {
         Ok(manifests) => (manifests.names().count(), &[][..], manifests.told_beside()),
         Err(problems) => (0, &problems[..], (&[][..], &[][..])),
     };
+    let ineffective = read.as_ref().map(|read| ineffective(read, domain));
+    let ineffective = ineffective.unwrap_or_default();
     let value = json!({
         "valid": problems.is_empty(),
         "objects": objects,
         "problems": problems.iter().map(told).collect::<Vec<_>>(),
         "warnings": warnings.iter().map(told).collect::<Vec<_>>(),
         "skipped": skipped.iter().map(left_out).collect::<Vec<_>>(),
+        "ineffective": ineffective,
     });
     Done {
         out: render::value(&value, output).into(),

@@ -207,3 +207,61 @@ async fn c06_one_bad_object_of_a_directory_and_none_is_applied() {
     let applied = admin(&mesh, &["apply", "-f", &at]).await.ok();
     assert_eq!(applied.lines().count(), 9);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_effect_is_warned_of_and_shown() {
+    let mesh = TestMesh::start().await.expect("a mesh");
+    let service = "apiVersion: v1\nkind: Service\nmetadata: { name: api, namespace: shop }\n\
+                   spec: { selector: { app: api }, ports: [{ name: http, port: 80, targetPort: 3000 }] }\n";
+    let server = |name: &str, app: &str, port: &str| {
+        format!(
+            "---\napiVersion: policy.linkerd.io/v1beta3\nkind: Server\n\
+             metadata: {{ name: {name}, namespace: shop }}\n\
+             spec: {{ podSelector: {{ matchLabels: {{ app: {app} }} }}, port: {port} }}\n"
+        )
+    };
+    let yaml = [
+        service.to_owned(),
+        server("api", "api", "3000"),
+        server("lost", "api", "http"),
+        server("other", "api", "9090"),
+        server("typo", "apii", "80"),
+    ];
+    let yaml = yaml.concat();
+    let applied = admin_with(&mesh, &["apply", "-f", "-"], yaml.as_bytes()).await;
+    let warned = |said: &str| -> Vec<String> {
+        let lines = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("Warning: Server shop/"));
+        let names = lines.filter_map(|line| line.split_once(": "));
+        names.map(|(name, _)| name.to_owned()).collect()
+    };
+    assert_eq!(
+        warned(&applied.err),
+        ["lost", "other", "typo"],
+        "{}",
+        applied.err
+    );
+    let table = admin(&mesh, &["get", "server", "-n", "shop"]).await.ok();
+    let status = |name: &str| {
+        let mut lines = table.lines();
+        let line = lines.find(|line| line.starts_with(name));
+        line.expect("it is there").to_owned()
+    };
+    for (name, expected) in [
+        ("NAME", "STATUS"),
+        ("api", " ok "),
+        (
+            "lost",
+            "Effective=False (Superseded), Conflicted=True (Superseded)",
+        ),
+        ("other", "Effective=False (NoMatchingPort)"),
+        ("typo", "Effective=False (NoMatchingWorkload)"),
+    ] {
+        let line = status(name);
+        assert!(line.contains(expected), "{name}: {line}");
+    }
+    // Files alone do not say what runs.
+    let valid = crate::said(crate::command(&["validate", "-f", "-"]), yaml.as_bytes()).await;
+    assert_eq!(warned(&valid.err), ["lost", "other"], "{}", valid.err);
+}

@@ -7,8 +7,10 @@ use http::StatusCode;
 use mesh_policy::manifest::{Problem, Problems};
 
 use super::failure::Failure;
-use super::{body, query};
+use super::{Statuses, body, query};
+use crate::admission;
 use crate::caller::{Caller, NotPermitted};
+use crate::compile::Change;
 use crate::objects::{ApplyError, MAX_APPLY_BYTES, Objects};
 use crate::settle::{WrittenAt, written_at};
 use crate::wire::{Applied, ApplyProblem, ApplyRefused};
@@ -16,15 +18,28 @@ use crate::wire::{Applied, ApplyProblem, ApplyRefused};
 /// Problems told of one file; who has more mends these first.
 const MAX_PROBLEMS: usize = 200;
 
+/// Objects without effect that are told of one file.
+const MAX_INEFFECTIVE: usize = 200;
+
 pub(super) async fn apply(
     State(objects): State<Objects>,
+    State(statuses): State<Option<Statuses>>,
     caller: Caller,
     request: Request,
 ) -> Result<(Extension<WrittenAt>, Json<Applied>), Refused> {
     caller.require_admin()?;
     let mode = query::mode(request.uri().query())?;
     let text = body::read_text(request, MAX_APPLY_BYTES).await?;
-    let applied = objects.apply_yaml(&text, mode).await?;
+    let parsed = admission::file("", &text, objects.domain())?;
+    let ineffective = statuses.map_or_else(Vec::new, |statuses| {
+        statuses.ineffective(&Change::writing(&parsed.manifests))
+    });
+    let mut applied = objects
+        .apply_file(parsed, mode)
+        .await
+        .map_err(ApplyError::from)?;
+    let ineffective = ineffective.iter().take(MAX_INEFFECTIVE);
+    applied.ineffective = ineffective.map(ToString::to_string).collect();
     Ok((written_at(applied.revision), Json(applied)))
 }
 

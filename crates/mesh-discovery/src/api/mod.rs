@@ -24,6 +24,7 @@ use axum::routing::{any, post};
 use axum::{Extension, Json, Router};
 use http::StatusCode;
 use mesh_policy::manifest::{Manifest, Problem, Problems};
+use mesh_policy::name::ObjectRef;
 use serde_json::{Value, json};
 
 use self::body::MediaType;
@@ -31,6 +32,7 @@ use self::failure::Failure;
 use self::path::Target;
 use crate::admission;
 use crate::caller::{Caller, NotPermitted};
+use crate::compile::{Change, Ineffective};
 use crate::objects::{MAX_OBJECT_BYTES, Mode, ObjectName, Objects, Precondition, Stored};
 use crate::settle::{WrittenAt, written_at};
 
@@ -47,6 +49,12 @@ struct Resources {
 impl FromRef<Resources> for Objects {
     fn from_ref(resources: &Resources) -> Self {
         resources.objects.clone()
+    }
+}
+
+impl FromRef<Resources> for Option<Statuses> {
+    fn from_ref(resources: &Resources) -> Self {
+        resources.statuses.clone()
     }
 }
 
@@ -149,16 +157,23 @@ impl Call {
         shown
     }
 
+    /// What `change` will leave without effect.
+    fn ineffective(&self, change: Change<'_>) -> Vec<Ineffective> {
+        let statuses = self.statuses.as_ref();
+        statuses.map_or_else(Vec::new, |statuses| statuses.ineffective(&change))
+    }
+
     async fn create(&self, request: Request) -> Result<Response, Failure> {
         let manifest = self.admit(request).await?;
         if Precondition::of(&manifest).resource_version.is_some() {
             let message = "metadata.resourceVersion is set on an object to be created: remove it";
             return Err(Failure::bad_request(message));
         }
+        let ineffective = self.ineffective(Change::writing(std::slice::from_ref(&manifest)));
         let stored = self.objects.create(&manifest, self.mode).await?;
         let written = self.written(stored.revision());
         let answer = Json(stored.presented(&self.target.api_version()));
-        let warnings = warning::headers(&manifest.warnings);
+        let warnings = warning::headers(&manifest.warnings, &ineffective);
         Ok((StatusCode::CREATED, written, warnings, answer).into_response())
     }
 
@@ -171,10 +186,12 @@ impl Call {
             );
             return Err(Failure::bad_request(message));
         }
+        let ineffective = self.ineffective(Change::writing(std::slice::from_ref(&manifest)));
         let stored = self.objects.replace(&manifest, self.mode).await?;
         let written = self.written(stored.revision());
         let answer = Json(stored.presented(&self.target.api_version()));
-        Ok((written, warning::headers(&manifest.warnings), answer).into_response())
+        let warnings = warning::headers(&manifest.warnings, &ineffective);
+        Ok((written, warnings, answer).into_response())
     }
 
     async fn delete(&self, name: &ObjectName, request: Request) -> Result<Response, Failure> {
@@ -185,6 +202,16 @@ impl Call {
             false => self.mode,
         };
         let precondition = options.precondition;
+        let deleted = ObjectRef {
+            group: name.kind.group().to_owned(),
+            kind: name.kind.kind().to_owned(),
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+        };
+        let ineffective = self.ineffective(Change {
+            written: &[],
+            deleted: Some(&deleted),
+        });
         let (removed, revision) = self.objects.delete(name, &precondition, mode).await?;
         let answer = json!({
             "kind": "Status",
@@ -198,7 +225,8 @@ impl Call {
                 "uid": removed.uid(),
             },
         });
-        Ok((self.written(revision), Json(answer)).into_response())
+        let warnings = warning::headers(&[], &ineffective);
+        Ok((self.written(revision), warnings, Json(answer)).into_response())
     }
 
     /// What the answer to a write waits for; a dry run wrote nothing.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use mesh_policy::manifest::{Kind, Parent, Problems, parse_json};
 use serde_json::{Value, json};
 
-use crate::compile::{Condition, Holds, Status, World};
+use crate::compile::{Change, Condition, Holds, Ineffective, Status, World};
 use crate::objects::{Stored, Unreadable, rfc3339};
 
 /// Who fills in the status of a route, as Gateway API names it.
@@ -46,6 +46,11 @@ impl Statuses {
             latest: Arc::new(latest),
             since: Arc::default(),
         }
+    }
+
+    /// What `change` will leave without effect; asked before it is made.
+    pub(crate) fn ineffective(&self, change: &Change<'_>) -> Vec<Ineffective> {
+        (self.latest)().ineffective(change)
     }
 
     /// The status of an object, as JSON.

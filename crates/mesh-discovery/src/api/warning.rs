@@ -3,18 +3,23 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use mesh_policy::manifest::Problem;
 
+use crate::compile::Ineffective;
+
 /// Warnings sent with one answer; a response's headers have their limits too.
 const MAX_WARNINGS: usize = 16;
 /// Characters of one warning, as Kubernetes cuts them.
 const MAX_WARNING_CHARS: usize = 256;
 
-/// One header for each warning, as far as they fit.
-pub(super) fn headers(warnings: &[Problem]) -> HeaderMap {
+/// One header for each warning, as far as they fit: what is written otherwise than it should be,
+/// then what has no effect.
+pub(super) fn headers(warnings: &[Problem], ineffective: &[Ineffective]) -> HeaderMap {
     const WARNING: HeaderName = header::WARNING;
+    let warnings = warnings.iter().map(ToString::to_string);
+    let ineffective = ineffective.iter().map(ToString::to_string);
     warnings
-        .iter()
+        .chain(ineffective)
         .take(MAX_WARNINGS)
-        .map(|warning| (WARNING, value(&warning.to_string())))
+        .map(|warning| (WARNING, value(&warning)))
         .collect()
 }
 

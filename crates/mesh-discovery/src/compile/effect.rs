@@ -40,6 +40,13 @@ pub(super) struct Effect {
     pub(super) selects: Option<ServicePort>,
 }
 
+/// Another `Server` governs every port that one selects.
+pub(super) const SUPERSEDED: &str = "Superseded";
+/// No process has the labels that a `Server` selects.
+pub(super) const NO_WORKLOAD: &str = "NoMatchingWorkload";
+/// No selected process has the port that a `Server` names.
+const NO_PORT: &str = "NoMatchingPort";
+
 /// Why a `Server` governs no port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unguarded {
@@ -56,41 +63,47 @@ impl Effect {
             return None;
         }
         let (reason, message) = match (&self.loses, &self.narrows, &self.selects) {
-            (Some((winner, Some(port))), None, _) => (
-                "Superseded",
-                format!("the older Server {winner} governs {port} in its place: remove one of the two"),
-            ),
+            (Some((_, Some(_))), None, _) => return self.superseded(),
             (_, Some(port), _) => (
-                "NoMatchingPort",
+                NO_PORT,
                 format!(
-                    "no Service says that {port} is its port {wanted}: it lets nobody in, and takes away from whom others                      let in; give the port this name or targetPort in a Service, or correct spec.port"
+                    "no Service says that {port} is its port {wanted}: it only takes away from whom others let in; give the port this name or targetPort in a Service, or correct spec.port"
                 ),
             ),
             (_, None, Some(port)) => (
-                "NoMatchingPort",
+                NO_PORT,
                 format!(
-                    "the processes that it selects serve {port}, and {wanted} is no port of theirs: it guards nothing;                      write the logical port, or give a Service of theirs this targetPort"
+                    "the processes that it selects serve {port}, and {wanted} is no port of theirs: it guards nothing; write the logical port, or give a Service of theirs this targetPort"
                 ),
             ),
             (_, None, None) => (
-                "NoMatchingWorkload",
-                "no process of its namespace has the labels that it selects: it guards nothing; set MESH_LABELS of                  the processes, or correct spec.podSelector"
+                NO_WORKLOAD,
+                "no process of its namespace has the labels that it selects: it guards nothing; set MESH_LABELS of the processes, or correct spec.podSelector"
                     .to_owned(),
             ),
         };
         Some(Unguarded { reason, message })
     }
 
-    /// Which older `Server` governs a port in place of one of this effect.
-    pub(super) fn superseded(&self) -> Option<String> {
+    /// Which `Server` governs a port in place of one of this effect.
+    pub(super) fn superseded(&self) -> Option<Unguarded> {
         let (winner, port) = self.loses.as_ref()?;
         let port = port
             .as_ref()
             .map_or_else(|| "the same port".to_owned(), ToString::to_string);
-        Some(format!(
-            "the older Server {winner} selects {port} too, and governs it: remove one of the two"
-        ))
+        Some(Unguarded {
+            reason: SUPERSEDED,
+            message: format!(
+                "{} governs {port} in its place: remove one of the two",
+                first(winner)
+            ),
+        })
     }
+}
+
+/// The one of two that counts: its age decides, or its name where both came at once.
+fn first(winner: &str) -> String {
+    format!("the Server {winner}, older or first by name,")
 }
 
 /// What all `Server`s of a mesh do.

@@ -11,12 +11,13 @@ use mesh_policy::explain::answer::Explanation;
 use mesh_policy::explain::{Known, Possible, Question, explain};
 use mesh_policy::identity::TrustDomain;
 use mesh_policy::manifest::Manifest;
-use mesh_policy::name::{ServiceAddress, ServicePort};
+use mesh_policy::name::{ServiceAddress, ServiceName, ServicePort};
 use mesh_policy::plan::watch::Cursor;
 
+use super::effect::NO_WORKLOAD;
 use super::inbound::{Candidates, Decision, ServerObject};
 use super::ports::PortFacts;
-use super::{DEFAULT_PORT, Sources, Workload, World};
+use super::{Change, DEFAULT_PORT, Ineffective, Sources, Workload, World};
 
 /// What a set of manifests means.
 ///
@@ -85,6 +86,19 @@ impl Offline {
     }
 }
 
+/// Which of `manifests` would have no effect where all of them are applied at once, as far as
+/// they say so: not what the labels of processes decide.
+#[must_use]
+pub fn ineffective(domain: TrustDomain, manifests: &[Manifest]) -> Vec<Ineffective> {
+    let nothing = World::new(Offline::new(domain, Vec::new()).sources);
+    let mut found = nothing.ineffective(&Change {
+        written: manifests,
+        deleted: None,
+    });
+    found.retain(|one| one.reason != NO_WORKLOAD);
+    found
+}
+
 /// What is guessed of backends that are nowhere in the files.
 fn missing(world: &World, answer: &Explanation) -> Vec<String> {
     let backends = answer.backends.iter().filter(|backend| !backend.valid);
@@ -120,26 +134,53 @@ fn possible(world: &World, port: &ServicePort) -> Vec<Possible> {
             service: port.service.clone(),
             port: number,
         };
-        if world.resolve(&serves) == *port {
-            possible.extend(
-                decisions(world, &serves)
-                    .into_iter()
-                    .map(|(decided, why)| Possible {
-                        plan: world.policies.plan_of(port.clone(), &decided),
-                        guess: if why.is_empty() { guess.clone() } else { why },
-                    }),
-            );
+        if world.resolve(&serves) != *port {
+            continue;
+        }
+        for (place, labels) in labels_of(world, &port.service).into_iter().enumerate() {
+            let guess = match place {
+                0 => guess.clone(),
+                _ => format!(
+                    "processes of {} may have any labels: no file says which",
+                    port.service
+                ),
+            };
+            let decisions = decisions(world, &serves, labels).into_iter();
+            possible.extend(decisions.map(|(decided, why)| Possible {
+                plan: world.policies.plan_of(port.clone(), &decided),
+                guess: if why.is_empty() { guess.clone() } else { why },
+            }));
         }
     }
     possible
 }
 
+/// Labels that processes which serve `service` may have: those that it selects, else none, or
+/// those that any other Service of the namespace selects.
+fn labels_of<'a>(world: &'a World, service: &ServiceName) -> Vec<&'a BTreeMap<String, String>> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let selected = world.services.object(service);
+    let selected = selected.map(|object| &object.selector);
+    if let Some(selector) = selected.filter(|selector| !selector.is_empty()) {
+        return vec![selector];
+    }
+    let objects = world.services.objects();
+    let beside = objects.filter(|(name, _)| name.namespace == service.namespace);
+    let mut labels: Vec<_> = beside.map(|(_, object)| &object.selector).collect();
+    labels.retain(|selector| !selector.is_empty());
+    labels.sort();
+    labels.dedup();
+    labels.insert(0, &NONE);
+    labels
+}
+
 /// What may be decided of a process that serves `serves`, each with what has to be so for it.
-fn decisions<'a>(world: &'a World, serves: &ServiceAddress) -> Vec<(Decision<'a>, String)> {
+fn decisions<'a>(
+    world: &'a World,
+    serves: &ServiceAddress,
+    labels: &BTreeMap<String, String>,
+) -> Vec<(Decision<'a>, String)> {
     let service = &serves.service;
-    let none = BTreeMap::new();
-    let object = world.services.object(service);
-    let labels = object.map_or(&none, |object| &object.selector);
     let workload = Workload {
         namespace: service.namespace.as_str(),
         labels,

@@ -168,10 +168,11 @@ impl World {
             Condition::good(ACCEPTED),
             effective(effect.unguarded(&server.port)),
         ];
-        conditions.extend(effect.superseded().map(|message| Condition {
+        let superseded = effect.superseded();
+        conditions.extend(superseded.map(|Unguarded { reason, message }| Condition {
             about: CONFLICTED,
             holds: Holds::Yes,
-            reason: "Superseded",
+            reason,
             message,
         }));
         conditions

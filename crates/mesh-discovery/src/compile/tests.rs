@@ -1,7 +1,9 @@
 mod filters;
+mod offline;
 mod references;
 mod resilience;
 mod servers;
+mod warnings;
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,13 @@
 //! What people who write policy are told at once: which `Server`s guard nothing afterwards.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use mesh_policy::manifest::{Kind, Manifest};
 use mesh_policy::name::ObjectRef;
 
-use super::effect::Effects;
+use super::effect::{Effects, NO_WORKLOAD, Unguarded};
 use super::grants::attaches;
 use super::inbound::{Policies, ServerObject};
 use super::object_ref;
@@ -27,11 +28,33 @@ pub struct Change<'a> {
 pub struct Ineffective {
     /// The object.
     pub object: ObjectRef,
+    /// Why it has no effect, in one word.
+    pub reason: &'static str,
     /// Why it has no effect, with the remedy.
     pub message: String,
 }
 
-impl Change<'_> {
+/// `Server shop/api: no process of its namespace ...`.
+impl fmt::Display for Ineffective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectRef {
+            kind,
+            namespace,
+            name,
+            ..
+        } = &self.object;
+        write!(f, "{kind} {namespace}/{name}: {}", self.message)
+    }
+}
+
+impl<'a> Change<'a> {
+    /// These are created or replaced.
+    #[must_use]
+    pub const fn writing(written: &'a [Manifest]) -> Self {
+        let deleted = None;
+        Self { written, deleted }
+    }
+
     /// Whether it can make a difference to what any `Server` guards.
     fn matters(&self) -> bool {
         const THEIRS: [Kind; 4] = [
@@ -84,14 +107,19 @@ impl World {
     ) -> Option<Ineffective> {
         let why = |effects: &Effects| {
             let effect = effects.of(server.manifest);
+            // What it loses is said before what it lacks: that is known without any process.
             let unguarded = effect.unguarded(&server.server.port);
-            let unguarded = unguarded.map(|unguarded| unguarded.message);
-            unguarded.or_else(|| effect.superseded())
+            unguarded
+                .filter(|one| one.reason != NO_WORKLOAD)
+                .or_else(|| effect.superseded())
+                .or_else(|| effect.unguarded(&server.server.port))
         };
-        let message = why(after)?;
+        let Unguarded { reason, message } = why(after)?;
         let news = change.writes(server.manifest) || why(self.effects()).is_none();
-        news.then(|| Ineffective {
-            object: object_ref(&server.manifest.meta),
+        let object = object_ref(&server.manifest.meta);
+        news.then_some(Ineffective {
+            object,
+            reason,
             message,
         })
     }
@@ -132,8 +160,10 @@ fn of_policy(
     if servers.iter().any(|server| change.writes(server.manifest)) {
         return None;
     }
+    let Unguarded { reason, message } = after.of_all(&servers)?;
     Some(Ineffective {
         object: object_ref(&policy.meta),
-        message: after.of_all(&servers)?.message,
+        reason,
+        message,
     })
 }

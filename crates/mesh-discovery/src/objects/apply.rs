@@ -1,6 +1,6 @@
 //! Many objects at once, in one commit or not at all.
 
-use mesh_policy::manifest::{Manifest, Problem, Problems, Skipped};
+use mesh_policy::manifest::{Manifest, Parsed, Problem, Problems, Skipped};
 
 use super::metadata::{self, Birth};
 use super::{ATTEMPTS, Mode, ObjectError, ObjectName, Objects, Precondition, put};
@@ -30,6 +30,15 @@ impl Objects {
     /// [`ApplyError::Invalid`] with every problem of the file; those of [`Objects::apply`].
     pub async fn apply_yaml(&self, yaml: &str, mode: Mode) -> Result<Applied, ApplyError> {
         let parsed = admission::file("", yaml, self.domain())?;
+        Ok(self.apply_file(parsed, mode).await?)
+    }
+
+    /// Applies what was read of a file, as [`Objects::apply_yaml`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Objects::apply`].
+    pub async fn apply_file(&self, parsed: Parsed, mode: Mode) -> Result<Applied, ObjectError> {
         let mut applied = self.apply(&parsed.manifests, mode).await?;
         let warned = |warning: Problem| {
             let file = None;
@@ -69,6 +78,7 @@ impl Objects {
                         revision,
                         results,
                         warnings: Vec::new(),
+                        ineffective: Vec::new(),
                     });
                 }
                 Err(CommitError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,

@@ -11,7 +11,7 @@ use super::*;
 const STRANGER: Option<&str> = None;
 
 /// A Service of the namespace shop that selects app=api.
-fn service_of(name: &str, ports: &str) -> String {
+pub(super) fn service_of(name: &str, ports: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: shop }}\n\
          spec: {{ selector: {{ app: {name} }}, ports: [{ports}] }}\n"
@@ -19,7 +19,7 @@ fn service_of(name: &str, ports: &str) -> String {
 }
 
 /// A `Server` of the namespace shop: its name, labels that it selects, port and access policy.
-fn server_of(name: &str, labels: &str, port: &str, access: &str) -> String {
+pub(super) fn server_of(name: &str, labels: &str, port: &str, access: &str) -> String {
     format!(
         "---\napiVersion: policy.linkerd.io/v1beta3\nkind: Server\n\
          metadata: {{ name: {name}, namespace: shop }}\n\
@@ -35,7 +35,7 @@ fn grant_to(server: &str, client: &str) -> String {
     )
 }
 
-fn plan_for(world: &World, serves: &str, labels: &[(&str, &str)]) -> Part<InboundPlan> {
+pub(super) fn plan_for(world: &World, serves: &str, labels: &[(&str, &str)]) -> Part<InboundPlan> {
     let labels = labels.iter();
     let labels = labels.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     let labels: BTreeMap<_, _> = labels.collect();
@@ -46,7 +46,7 @@ fn plan_for(world: &World, serves: &str, labels: &[(&str, &str)]) -> Part<Inboun
     world.inbound_plan(&serves.parse().unwrap(), &workload)
 }
 
-fn lets_in(plan: &Part<InboundPlan>, identity: Option<&str>) -> bool {
+pub(super) fn lets_in(plan: &Part<InboundPlan>, identity: Option<&str>) -> bool {
     let policy = Policy::compile(plan.understood().unwrap()).unwrap();
     let identity = identity.map(|identity| identity.parse().unwrap());
     let client = Client {
@@ -139,15 +139,46 @@ fn a_port_with_a_server_of_its_own_is_not_narrowed_by_names_that_no_service_list
     assert_eq!(callers(&yaml, "api.shop", API), [false; 3]);
 }
 
+/// Policies as they are written for pods: a port of the application, one of metrics that some
+/// Services list, and one of a proxy that no process here has.
+fn for_pods() -> String {
+    let anyone = "{ unauthenticated: true }";
+    let front = "{ meshTLS: { serviceAccounts: [{ name: web }] } }";
+    [
+        service_of(
+            "ballots",
+            "{ name: grpc, port: 8080 }, { name: prom, port: 8801 }",
+        ),
+        service_of("front", "{ name: http, port: 80, targetPort: 8080 }"),
+        server_of("ballots", "app: ballots", "grpc", "deny") + &grant_to("ballots", front),
+        server_of("front", "app: front", "http", "deny") + &grant_to("front", anyone),
+        server_of("metrics", "", "prom", "deny") + &grant_to("metrics", anyone),
+        server_of("proxy", "", "linkerd-admin", "deny") + &grant_to("proxy", anyone),
+    ]
+    .concat()
+}
+
+#[test]
+fn z01_policies_that_are_written_for_pods_let_in_whom_they_name() {
+    let yaml = for_pods();
+    let at = |serves: &str, app| callers(&yaml, serves, &[("app", app)]);
+    assert_eq!(at("ballots.shop:8080", "ballots"), [true, false, false]);
+    assert_eq!(at("ballots.shop:8801", "ballots"), [true; 3]);
+    assert_eq!(at("front.shop", "front"), [true; 3]);
+    // What no Server names stays as it was.
+    assert_eq!(at("newcomer.shop:8080", "newcomer"), AUTHENTICATED);
+    assert_eq!(at("newcomer.shop", "newcomer"), AUTHENTICATED);
+}
+
 /// One world: each part by number, so that parts can be left out.
 #[derive(Clone, Debug)]
-struct Draw {
+pub(super) struct Draw {
     services: Vec<String>,
-    servers: Vec<(String, String)>,
+    pub(super) servers: Vec<(String, String)>,
 }
 
 impl Draw {
-    fn yaml(&self, without: Option<usize>) -> String {
+    pub(super) fn yaml(&self, without: Option<usize>) -> String {
         let servers = self.servers.iter().enumerate();
         let kept = servers.filter(|(place, _)| Some(*place) != without);
         let kept = kept.map(|(_, (yaml, _))| yaml.as_str());
@@ -201,7 +232,7 @@ fn server_drawn() -> impl Strategy<Value = (String, &'static str, &'static str, 
         .prop_map(|(labels, port, access, client)| (labels.to_owned(), port, access, client))
 }
 
-fn drawn() -> impl Strategy<Value = Draw> {
+pub(super) fn drawn() -> impl Strategy<Value = Draw> {
     let services = prop::collection::vec(service_drawn(), 0..3);
     let servers = prop::collection::vec(server_drawn(), 1..5);
     (services, servers).prop_map(|(mut services, servers)| {
@@ -233,8 +264,8 @@ fn may_be_exact(world: &World, serves: &str, wanted: &str) -> bool {
     listed || wanted == port.port.to_string()
 }
 
-const SERVED: [&str; 4] = ["api.shop", "api.shop:80", "api.shop:3000", "api.shop:8080"];
-const LABELS: [&[(&str, &str)]; 3] = [&[], API, &[("app", "api"), ("tier", "a")]];
+pub(super) const SERVED: [&str; 4] = ["api.shop", "api.shop:80", "api.shop:3000", "api.shop:8080"];
+pub(super) const LABELS: [&[(&str, &str)]; 3] = [&[], API, &[("app", "api"), ("tier", "a")]];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
