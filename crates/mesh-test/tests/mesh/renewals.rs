@@ -62,21 +62,34 @@ async fn t21_each_process_renews_in_time_and_after_a_wait_of_its_own() {
     );
 }
 
-/// Passes `count` connections on to discovery and leaves those after them without an answer; how
-/// many there were.
-async fn narrow(mesh: &TestMesh, count: usize) -> (String, watch::Receiver<usize>) {
+/// A connection that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// There was none.
+    Nobody,
+    /// Its client waits.
+    Waits,
+    /// Its client has closed it.
+    Left,
+}
+
+/// Passes `count` connections on to discovery and gives those after them no answer.
+async fn narrow(mesh: &TestMesh, count: usize) -> (String, watch::Receiver<Unanswered>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("https://{}", listener.local_addr().expect("an address"));
     let target = mesh.url().trim_start_matches("https://").to_owned();
-    let (asked, seen) = watch::channel(0);
+    let (unanswered, seen) = watch::channel(Unanswered::Nobody);
     drop(tokio::spawn(async move {
-        let mut unanswered = Vec::new();
+        let mut passed = 0;
         while let Ok((mut near, _)) = listener.accept().await {
-            asked.send_modify(|asked| *asked += 1);
-            if *asked.borrow() > count {
-                unanswered.push(near);
+            if passed == count {
+                unanswered.send_replace(Unanswered::Waits);
+                // Ends when its client closes it.
+                drop(tokio::io::copy(&mut near, &mut tokio::io::sink()).await);
+                unanswered.send_replace(Unanswered::Left);
                 continue;
             }
+            passed += 1;
             let target = target.clone();
             drop(tokio::spawn(async move {
                 let far = TcpStream::connect(target).await;
@@ -94,7 +107,7 @@ async fn a_listener_that_drains_while_a_watch_is_handed_over_leaves_at_once() {
         .await
         .expect("a mesh");
     // The token, the watch and the renewal; the watch with the new certificate hangs.
-    let (url, mut asked) = narrow(&mesh, 3).await;
+    let (url, mut unanswered) = narrow(&mesh, 3).await;
     let mut config = mesh.config("shop/api").await.expect("a configuration");
     config.discovery = vec![url.parse().expect("a URL")];
     config.services = vec!["api.shop".parse().expect("a name")];
@@ -108,12 +121,12 @@ async fn a_listener_that_drains_while_a_watch_is_handed_over_leaves_at_once() {
         services.iter().map(|row| row.endpoints).sum::<usize>()
     };
     assert_eq!(endpoints().await, 1);
-    let handed_over = asked.wait_for(|asked| *asked == 4).await;
-    handed_over.expect("it is handed over");
-    api.drain().await;
-    assert_eq!(
-        endpoints().await,
-        0,
-        "the drain ended before discovery had heard"
-    );
+    let hangs = unanswered.wait_for(|now| *now == Unanswered::Waits).await;
+    hangs.expect("the watch is handed over");
+    let draining = tokio::spawn(api.drain());
+    mesh.until("the endpoint has left", async || endpoints().await == 0)
+        .await;
+    // It did not wait until the new watch was given up.
+    assert_eq!(*unanswered.borrow(), Unanswered::Waits);
+    draining.await.expect("no panic");
 }

@@ -38,7 +38,11 @@ async fn call(web: &Mesh, times: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_calls_and_drains_is_counted_to_its_last_request() {
     let (mesh, _api, web) = start().await;
-    call(&web, 40).await;
+    // After a first report the next is due some seconds later.
+    call(&web, 1).await;
+    mesh.until("there was a report", async || reported(&mesh).await == 1)
+        .await;
+    call(&web, 39).await;
     web.drain().await;
     assert_eq!(reported(&mesh).await, 40);
 }
