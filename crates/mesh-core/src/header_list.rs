@@ -126,7 +126,8 @@ pub(crate) fn limit_trailers(polled: Polled) -> Polled {
 fn check_trailers(frame: &Frame<Bytes>) -> Option<Result<Frame<Bytes>, BoxError>> {
     let trailers = frame.trailers_ref()?;
     let too_large = Size::of(trailers).check(List::Trailers).err()?;
-    tracing::warn!(%too_large, "a message is broken off");
+    // A peer chooses how often: the errors of requests and responses count these.
+    tracing::debug!(%too_large, "a message is broken off");
     if trailers.contains_key(answer::GRPC_STATUS) {
         return Some(Ok(Frame::trailers(answer::trailers(&too_large))));
     }

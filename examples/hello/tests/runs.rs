@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use http::{Request, Response};
 use mesh_core::{Body, BoxError};
@@ -44,12 +45,20 @@ impl Running {
         started.map(Self)
     }
 
-    /// Reads what it says on stderr up to the line that has all of `words`.
-    fn says(&mut self, words: &[&str]) -> Option<String> {
+    /// Reads what it says on stderr up to the line that has all of `words`, for half a minute.
+    async fn says(&mut self, words: &'static [&str]) -> Option<String> {
         let stderr = self.0.stderr.take()?;
-        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        let mut found = lines.filter(|line| words.iter().all(|word| line.contains(word)));
-        found.next()
+        let found = tokio::task::spawn_blocking(move || {
+            let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+            let mut found = lines.filter(|line| words.iter().all(|word| line.contains(word)));
+            found.next()
+        });
+        let found = tokio::time::timeout(Duration::from_secs(30), found).await;
+        if found.is_err() {
+            // The reader ends with the program.
+            drop(self.0.kill());
+        }
+        found.ok()?.ok()?
     }
 }
 
@@ -77,10 +86,12 @@ async fn it_waits_aloud_and_says_where_it_listens() -> Result<(), BoxError> {
     let token = mesh.token("shop/hello").await?;
     // Port 1 is nobody's.
     let mut waiting = Running::start("https://127.0.0.1:1", &token.reveal())?;
-    let said = waiting.says(&["not joined yet", "127.0.0.1:1", "refused"]);
+    let said = waiting
+        .says(&["not joined yet", "127.0.0.1:1", "refused"])
+        .await;
     assert!(said.is_some(), "it waits in silence");
     let mut joined = Running::start(mesh.url(), &token.reveal())?;
-    let said = joined.says(&["listening", "hello.shop", "address"]);
+    let said = joined.says(&["listening", "hello.shop", "address"]).await;
     assert!(said.is_some(), "it does not say where it listens");
     Ok(())
 }

@@ -60,6 +60,14 @@ impl Tally {
         self.pending.as_ref()
     }
 
+    /// What is to be reported next, and whether that is all that was counted until now.
+    pub(super) fn take_rest(&mut self) -> (Option<Traffic>, bool) {
+        let is_new = self.pending.is_none();
+        let traffic = self.take().cloned();
+        let flows = traffic.as_ref().map_or(0, |traffic| traffic.flows.len());
+        (traffic, is_new && flows < MAX_FLOWS)
+    }
+
     /// Discovery has what it was told.
     pub(super) fn acknowledged(&mut self) {
         self.pending = None;
@@ -73,6 +81,34 @@ mod tests {
 
     use super::*;
     use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn a_flush_ends_with_what_was_counted_until_it_began() {
+        let recorder = Recorder::new(Metrics::Own).unwrap();
+        let key = FlowKey {
+            direction: Direction::Outbound,
+            service: "api.shop:80".parse().unwrap(),
+            backend: None,
+            peer: None,
+        };
+        let flow = recorder.ledger().flow(key).unwrap();
+        let mut tally = Tally::new(recorder.clone());
+        flow.count(Classification::Success, None);
+        drop(tally.take().cloned());
+        flow.count(Classification::Success, None);
+        let (unacknowledged, is_rest) = tally.take_rest();
+        assert!(
+            unacknowledged.is_some() && !is_rest,
+            "more was counted since"
+        );
+        tally.acknowledged();
+        let (rest, is_rest) = tally.take_rest();
+        assert!(rest.is_some() && is_rest);
+        // Traffic that goes on does not make the flush go on.
+        flow.count(Classification::Success, None);
+        tally.acknowledged();
+        assert_eq!(tally.take().unwrap().sequence, 3);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_acknowledged_is_told_again_under_its_number() {

@@ -19,6 +19,8 @@ use crate::causes::chain;
 
 /// How often a process reports, if nothing changes.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+/// Reports of one flush at most: more than all flows of a process fill, what was not acknowledged included.
+const MOST_REPORTS: usize = 32;
 /// How long after a refusal nothing is told, however much changes.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -96,13 +98,17 @@ impl Uplink {
     /// Tells whatever differs from what was told. Everything is compared with what is
     /// wanted now, so that nothing is queued and nothing is lost.
     async fn tell(&mut self) -> Result<(), LinkFailed> {
-        self.flush().await?;
+        // A report that is refused must not hold up a lease that is to go.
+        let flushed = match self.flush().await {
+            Err(error) if error.is_unknown() => return Err(error),
+            flushed => flushed,
+        };
         let flush = self.bearings.flush.clone();
         tokio::select! {
             biased;
             // A process that ends without a drain withdraws nothing: its leases end by themselves.
-            () = flush.is_last() => Ok(()),
-            told = self.tell_changes() => told,
+            () = flush.is_last() => flushed,
+            told = self.tell_changes() => told.and(flushed),
         }
     }
 
@@ -174,18 +180,22 @@ impl Uplink {
         Ok(())
     }
 
-    /// Tells everything that was counted, however short ago, to those who wait for that.
+    /// Tells everything that was counted until now, however short ago, to those who wait for that.
+    /// What is counted meanwhile is for the next report: traffic may go on for ever.
     async fn flush(&self) -> Result<(), LinkFailed> {
         let Some(asked) = self.bearings.flush.asked() else {
             return Ok(());
         };
-        loop {
-            let traffic = self.bearings.tally().take().cloned();
+        for _ in 0..MOST_REPORTS {
+            let (traffic, is_rest) = self.bearings.tally().take_rest();
             let Some(report) = traffic.and_then(|traffic| self.describe(Some(traffic))) else {
                 break;
             };
             self.link.ask(Method::POST, "/v1/reports", &report).await?;
             self.bearings.tally().acknowledged();
+            if is_rest {
+                break;
+            }
         }
         self.bearings.flush.done(asked);
         Ok(())

@@ -1,7 +1,8 @@
 //! What the parsers of a connection refuse before any step sees it.
 //!
-//! Such a request has no answer of ours: hyper and h2 write a bare status, or end its stream or
-//! its connection. It is counted with the errors of requests all the same.
+//! Such a request has no answer of ours: hyper and h2 write a bare status, or end its connection. It is
+//! counted with the errors of requests all the same. Over HTTP/2 only what ends the connection is seen:
+//! a stream that h2 refuses by itself is not.
 
 use std::error::Error;
 

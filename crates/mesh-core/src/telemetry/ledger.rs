@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -19,12 +19,20 @@ const MAX_FLOWS: usize = 1_000;
 
 /// All flows of a process.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Mutex<HashMap<FlowKey, Arc<FlowCounts>, RandomState>>);
+pub(crate) struct Ledger(Mutex<Flows>);
+
+#[derive(Debug, Default)]
+struct Flows {
+    counts: HashMap<FlowKey, Arc<FlowCounts>, RandomState>,
+    /// Where the next take begins: of more flows than one report holds, each has its turn.
+    next: usize,
+}
 
 impl Ledger {
     /// The counts of a flow; `None` if there are too many.
     pub(crate) fn flow(&self, key: FlowKey) -> Option<Arc<FlowCounts>> {
-        let mut flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut flows = self.flows();
+        let flows = &mut flows.counts;
         let mut key = key;
         if flows.len() >= MAX_FLOWS && !flows.contains_key(&key) {
             key.peer = None;
@@ -37,24 +45,32 @@ impl Ledger {
 
     /// Lets flows go that nobody counts into any more, once what they counted is taken.
     pub(super) fn sweep(&self) {
-        let mut flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let flows = &mut self.flows().counts;
         flows.retain(|_, counts| Arc::strong_count(counts) > 1 || !counts.is_empty());
     }
 
     /// Takes what at most `most` flows have counted since it was taken last.
     pub(crate) fn take(&self, most: usize) -> Vec<Flow> {
-        let flows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = flows
-            .iter()
-            .filter(|(_, counts)| !counts.is_empty())
-            .take(most);
-        counted
-            .map(|(key, counts)| Flow {
+        let mut flows = self.flows();
+        let Flows { counts, next } = &mut *flows;
+        let begin = *next % counts.len().max(1);
+        let in_turn = counts.iter().enumerate().skip(begin);
+        let in_turn = in_turn.chain(counts.iter().enumerate().take(begin));
+        let counted = in_turn.filter(|(_, (_, counts))| !counts.is_empty());
+        let mut taken = Vec::new();
+        for (place, (key, counts)) in counted.take(most) {
+            *next = place + 1;
+            taken.push(Flow {
                 success: counts.success.take(),
                 failure: counts.failure.take(),
                 ..Flow::new(key.clone())
-            })
-            .collect()
+            });
+        }
+        taken
+    }
+
+    fn flows(&self) -> MutexGuard<'_, Flows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -158,9 +174,27 @@ mod tests {
             "it was let go with what it had counted"
         );
         ledger.sweep();
-        assert_eq!(ledger.0.lock().unwrap().len(), 1);
+        assert_eq!(ledger.flows().counts.len(), 1);
         lives.count(Classification::Success, None);
         assert_eq!(ledger.take(10)[0].success.count, 1);
+    }
+
+    #[test]
+    fn every_flow_has_its_turn_however_many_are_busy() {
+        let ledger = Ledger::default();
+        let flows: Vec<_> = (0..25)
+            .map(|peer| ledger.flow(key(peer)).unwrap())
+            .collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            for flow in &flows {
+                flow.count(Classification::Success, None);
+            }
+            let taken = ledger.take(10);
+            assert_eq!(taken.len(), 10);
+            seen.extend(taken.into_iter().map(|flow| flow.key.peer));
+        }
+        assert_eq!(seen.len(), 25);
     }
 
     #[test]

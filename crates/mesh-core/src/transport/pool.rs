@@ -293,14 +293,15 @@ impl Pool {
 
     /// A connection could not be had. While others are open, a full one of HTTP/2 is better
     /// than none, and one request alone fails for one of HTTP/1.1: the endpoint is there, but
-    /// may be leaving. With none open, all who wait fail.
+    /// may be leaving. So it is while other dials are under way. With none, all who wait fail.
     fn fail(self: &Arc<Self>, error: &ConnectFailed) {
         let mut untaken = Ok(());
         let mut state = self.state();
         while untaken.is_ok() && !state.waiters.is_empty() {
             let turn = self.emptiest().map(|shared| shared.queue());
             untaken = state.waiters.answer(turn.ok_or_else(|| error.clone()));
-            if state.open > 0 {
+            // This dial is one of those under way until its turn ends.
+            if state.open > 0 || state.dialling > 1 {
                 break;
             }
         }

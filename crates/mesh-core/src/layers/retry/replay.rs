@@ -61,6 +61,22 @@ impl Kept {
         }
     }
 
+    /// Whether the application has said all of the body.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            // Never sent again, so that nothing depends on its end.
+            Self::TooLarge => false,
+            Self::Passing(passing) => {
+                let passing = lock(passing);
+                match passing.state {
+                    State::Ended | State::Broken => true,
+                    State::Open | State::Outgrown => passing.body.is_end_stream(),
+                }
+            }
+        }
+    }
+
     /// The body again, from its first byte; `None` if it is not kept. Earlier ones end with
     /// an error, should somebody still read them.
     pub(crate) fn again(&self) -> Option<Body> {

@@ -164,7 +164,11 @@ impl Tries {
     }
 
     fn awaits_status(&self, response: &Response<Body>) -> bool {
-        if self.protocol == Protocol::Http || response.body().is_end_stream() {
+        // A caller that has more to say may be waiting for the head before it says more.
+        if self.protocol == Protocol::Http
+            || response.body().is_end_stream()
+            || !self.body.has_ended()
+        {
             return false;
         }
         let Some(rule) = self.call.rule() else {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::HeaderValue;
 use http_body::Frame;
+use http_body_util::StreamBody;
 use mesh_policy::plan::outbound::RetryPlan;
 
 use super::*;
@@ -83,7 +84,7 @@ impl Scripted {
             })
             .boxed(),
         };
-        let mut response = Response::new(Body::new(http_body_util::StreamBody::new(frames)));
+        let mut response = Response::new(Body::new(StreamBody::new(frames)));
         let grpc = HeaderValue::from_static("application/grpc");
         response
             .headers_mut()
@@ -147,6 +148,20 @@ async fn p08_a_status_in_trailers_is_tried_again_as_long_as_no_message_came() {
         let counted = format!(r#"grpc_status="{status}",error=""}} {seen}"#);
         assert!(metrics.contains(&counted), "no {counted} in\n{metrics}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_caller_waits_for_the_head_before_it_goes_on_gets_the_head_at_once() {
+    let (world, endpoint) = world(&[Then::MessageAfter(20)], TimeoutsPlan::default());
+    let begun = tokio::time::Instant::now();
+    let open = futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>();
+    let request = Request::post("http://api.shop/shop.Api/Chat")
+        .header(http::header::CONTENT_TYPE, "application/grpc")
+        .body(Body::new(StreamBody::new(open)));
+    let response = world.stack().call(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(*endpoint.seen.lock().unwrap(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,10 @@ impl Pool {
     /// Begins to open a connection if those that are being opened are too few for the requests
     /// that wait. False if the endpoint has all the connections that it may have.
     pub(super) fn begin_dial(self: &Arc<Self>) -> bool {
-        let shared = self.shared.load().len();
+        // Connections of a runtime that has ended are closed, and take no room.
+        let shared = self.shared.load();
+        let shared = shared.iter().filter(|shared| !shared.sender.is_closed());
+        let shared = shared.count();
         let mut state = self.state();
         let (open, most, at_once) = match self.version() {
             Alpn::Http1 => (state.open, self.limits.whole, MAX_DIALS),

@@ -17,36 +17,28 @@ pub(super) struct Kept {
     limits: PoolLimits,
     /// `None` for one of HTTP/1.1, which is with its request or among the idle ones.
     shared: Option<Arc<Shared>>,
-    /// Counts one of HTTP/1.1 as open.
-    open: Option<Open>,
+    /// Notices the end of the runtime.
+    open: Open,
     /// Until when it takes requests.
     until: Until,
 }
 
 impl Kept {
     pub(super) fn http1(pool: &Arc<Pool>, until: Until) -> Self {
-        let open = Some(Open::new(pool));
-        Self {
-            open,
-            ..Self::new(pool, until)
-        }
+        Self::new(pool, until, Open::http1(pool), None)
     }
 
     pub(super) fn http2(pool: &Arc<Pool>, shared: Arc<Shared>, until: Until) -> Self {
-        let shared = Some(shared);
-        Self {
-            shared,
-            ..Self::new(pool, until)
-        }
+        Self::new(pool, until, Open::http2(pool), Some(shared))
     }
 
-    fn new(pool: &Arc<Pool>, until: Until) -> Self {
+    fn new(pool: &Arc<Pool>, until: Until, open: Open, shared: Option<Arc<Shared>>) -> Self {
         Self {
             pool: Arc::downgrade(pool),
             waited_for: Arc::clone(&pool.waited_for),
             limits: pool.limits,
-            shared: None,
-            open: None,
+            shared,
+            open,
             until,
         }
     }
@@ -103,24 +95,34 @@ impl Kept {
         if let Some(connection) = &self.shared {
             pool.retire(connection);
         }
-        if let Some(open) = self.open {
-            open.end();
-        }
+        self.open.end();
         pool.begin_dial();
     }
 }
 
-/// Counts a connection of HTTP/1.1 for as long as it is open.
+/// An open connection: one of HTTP/1.1 is counted, and where the runtime of either ends before it,
+/// those who wait are told.
 struct Open {
     pool: Weak<Pool>,
+    counted: usize,
     is_over: bool,
 }
 
 impl Open {
-    fn new(pool: &Arc<Pool>) -> Self {
-        pool.state().open += 1;
+    fn http1(pool: &Arc<Pool>) -> Self {
+        Self::new(pool, 1)
+    }
+
+    /// The pool's list of connections counts those of HTTP/2.
+    fn http2(pool: &Arc<Pool>) -> Self {
+        Self::new(pool, 0)
+    }
+
+    fn new(pool: &Arc<Pool>, counted: usize) -> Self {
+        pool.state().open += counted;
         Self {
             pool: Arc::downgrade(pool),
+            counted,
             is_over: false,
         }
     }
@@ -135,7 +137,7 @@ impl Drop for Open {
         let Some(pool) = self.pool.upgrade() else {
             return;
         };
-        pool.state().open -= 1;
+        pool.state().open -= self.counted;
         if !self.is_over {
             // The runtime has ended. Those who wait on another one dial there.
             pool.abandon();

@@ -30,12 +30,16 @@ impl Occupancy {
 
     /// The peer now allows `limit` streams.
     pub(crate) fn allow(&self, limit: usize) {
-        self.limit.store(limit.min(MAX_STREAMS), Ordering::Relaxed);
+        let limit = limit.min(MAX_STREAMS);
+        // Before the driver looks whether requests wait; most polls change nothing.
+        if self.limit.load(Ordering::Relaxed) != limit {
+            self.limit.store(limit, Ordering::SeqCst);
+        }
     }
 
     /// Takes a stream if there is one.
     pub(super) fn take(&self) -> bool {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::SeqCst);
         // Never beyond the limit for a moment: another taker would find it full and wait.
         let one_more = |taken| (taken < limit).then_some(taken + 1);
         let order = Ordering::SeqCst;

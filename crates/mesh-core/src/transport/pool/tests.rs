@@ -196,13 +196,22 @@ async fn all_who_wait_for_a_connection_are_told_why_there_is_none() {
 #[test]
 fn a_runtime_that_ends_costs_a_connection_and_no_request() {
     let memory = Memory::new(Alpn::Http2);
-    let pool = memory.pool(limits());
-    for dials in 1..=2 {
+    let one = PoolLimits {
+        shared: 1,
+        ..limits()
+    };
+    let pool = memory.pool(one);
+    for dials in 1..=3 {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(call(&pool));
+        let limit = Duration::from_secs(10);
+        let called = runtime.block_on(async { tokio::time::timeout(limit, call(&pool)).await });
+        assert!(
+            called.is_ok(),
+            "a closed connection takes the room of a new one"
+        );
         assert_eq!(memory.dials(), dials);
     }
 }
