@@ -66,7 +66,7 @@ pub async fn serve(listener: &TcpListener, state: AdminState) {
         header: HEADER,
         ..Limits::default()
     };
-    let connections = Arc::new(Connections::new(limits));
+    let connections = Arc::new(Connections::from_reserve(limits));
     let cut = connections.cut_on_drop();
     let state = Arc::new(state);
     let spawn = |accepted: Accepted<_>| {
@@ -89,7 +89,13 @@ async fn one(accepted: Accepted<tokio::net::TcpStream>, state: Arc<AdminState>) 
         ticket,
     } = accepted;
     let service = service_fn(move |request: Request<Body>| answer(&state, &request));
-    if let Err(error) = serve_connection(io, Http::One, service, ticket).await {
+    // Nobody proves anything here: whoever holds the most makes room for the next.
+    let place = ticket.connections().half_open(address.ip());
+    let ended = tokio::select! {
+        ended = serve_connection(io, Http::One, service, ticket) => ended,
+        () = place.evicted() => return,
+    };
+    if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection of the admin port broke");
     }
 }

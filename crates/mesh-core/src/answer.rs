@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::causes::chain;
+use crate::layers::authorize::Denied;
 use crate::telemetry::errors::Word;
 use crate::{Body, header_list, layers, outbound, transport};
 
@@ -17,6 +18,8 @@ use crate::{Body, header_list, layers, outbound, transport};
 pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-mesh-error");
 
 pub(crate) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Names the `Server` that denied a request, to a caller that proved who it is.
+pub const DENIED_BY_HEADER: HeaderName = HeaderName::from_static("x-mesh-denied-by");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const GRPC: &str = "application/grpc";
 
@@ -275,6 +278,9 @@ pub fn respond(
     let headers = response.headers_mut();
     if audience != Audience::Stranger {
         headers.insert(REASON_HEADER, HeaderValue::from_static(cause.reason()));
+        if let Some(by) = Denied::find(error).and_then(Denied::header) {
+            headers.insert(DENIED_BY_HEADER, by);
+        }
     }
     response
 }

@@ -29,6 +29,8 @@ mod policy;
 mod ruling;
 mod unread;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
@@ -36,6 +38,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_layer::Identity;
 use tower_service::Service;
 
+use crate::answer::DENIED_BY_HEADER;
 use crate::layers::answer::{AnswerLayer, StreamRefused};
 use crate::layers::authorize::AuthorizeLayer;
 use crate::layers::body_silence::BodySilenceLayer;
@@ -90,15 +93,24 @@ where
         .layer(DeadlineLayer)
         .layer(CanonicalTargetLayer::inbound())
         .layer(route)
-        .layer(AuthorizeLayer::by_ruling())
+        .layer(AuthorizeLayer::by_ruling(Arc::clone(&docket.denials)))
         .layer(filters)
         .layer(limit)
         .layer(fault)
         .layer(ReadinessLayer)
         .service(
-            app.map_response(|response: Response<B>| response.map(Body::new))
+            app.map_response(|response: Response<B>| own(response.map(Body::new)))
                 .map_err(Into::into),
         )
+}
+
+/// The response without what only the mesh says: who denied a request.
+fn own(mut response: Response<Body>) -> Response<Body> {
+    let headers = response.headers_mut();
+    if headers.keys().any(|name| *name == DENIED_BY_HEADER) {
+        headers.remove(DENIED_BY_HEADER);
+    }
+    response
 }
 
 #[cfg(test)]

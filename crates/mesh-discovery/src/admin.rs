@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State};
@@ -15,14 +14,17 @@ use http::{HeaderMap, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use mesh_tls::accept::descriptors;
+use mesh_tls::accept::places::Places;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::server::Shared;
 use crate::targets;
 
-/// Connections at a time: a scraper, a prober and a person.
+/// Connections at a time: a scraper, a prober and a person. The next one takes the place of the
+/// oldest, of the source that has the most; of few files they take an eighth.
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,27 +32,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Serves the admin port until the server ends.
 pub(crate) async fn run(tcp: TcpListener, shared: Shared, mut ending: watch::Receiver<bool>) {
     let router = router(shared);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS.min(descriptors::limit() / 8));
     let mut connections = JoinSet::new();
     loop {
-        let accepted = async {
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (
-                slot.expect("the semaphore is never closed"),
-                tcp.accept().await,
-            )
-        };
-        let (slot, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = tcp.accept() => accepted,
             _ = ending.wait_for(|ending| *ending) => return,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let router = router.clone();
+                let place = places.take(peer.ip());
                 connections.spawn(async move {
-                    connection(router, stream).await;
-                    drop(slot);
+                    tokio::select! {
+                        () = connection(router, stream) => {}
+                        () = place.evicted() => {}
+                    }
                 });
             }
             Err(error) => {

@@ -100,6 +100,9 @@ fn main() -> ExitCode {
         }
     };
     log(flags.log_format);
+    if let Err(error) = mesh_tls::accept::descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -155,7 +158,11 @@ async fn run(flags: Flags) -> Result<Option<TaskEnded>, Box<dyn std::error::Erro
             return Ok(Some(ended));
         }
     }
-    server.shutdown().await;
+    tokio::select! {
+        () = server.shutdown() => {}
+        _ = terminate.recv() => tracing::warn!("a second signal ends the drain at once"),
+        _ = interrupt.recv() => tracing::warn!("a second signal ends the drain at once"),
+    }
     Ok(None)
 }
 

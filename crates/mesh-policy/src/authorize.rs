@@ -9,6 +9,7 @@
 //! guess can then close what it should not, and never open it.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -75,6 +76,26 @@ pub enum DenyReason {
     NoneFits,
 }
 
+impl DenyReason {
+    /// The word for headers and logs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoAuthorization => "no-authorization",
+            Self::NoneFits => "none-fits",
+        }
+    }
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoAuthorization => "nobody is authorized",
+            Self::NoneFits => "no authorization fits",
+        })
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Authorization {
     source: ObjectRef,
@@ -129,6 +150,13 @@ impl Policy {
     #[must_use]
     pub fn server(&self) -> &ObjectRef {
         &self.governs.server
+    }
+
+    /// The objects that let clients in where `server` guards.
+    pub fn rules(&self, server: &ObjectRef) -> impl ExactSizeIterator<Item = &ObjectRef> {
+        let guard = self.guards().find(|guard| guard.server == *server);
+        let rules = guard.map_or(&[][..], |guard| &guard.authorizations);
+        rules.iter().map(|rule| &rule.source)
     }
 
     /// Whether it could let any client in that proved no identity.

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, Method};
 
 use crate::address::select_port;
-use crate::authorize::{Client, DenyReason, Policy, Verdict};
+use crate::authorize::{Client, Policy, Verdict};
 use crate::filter::Target as Asked;
 use crate::name::{ObjectRef, ServiceAddress, ServicePort};
 use crate::path::canonical;
@@ -259,11 +259,7 @@ fn authorize(plan: &Part<InboundPlan>, client: &Client<'_>) -> Authorization {
         Verdict::Audit { by } => (Said::Audit, Some(by.into()), None),
         Verdict::Deny { server: by, reason } => {
             server = by;
-            let why = match reason {
-                DenyReason::NoAuthorization => "nobody is authorized",
-                DenyReason::NoneFits => "no authorization fits",
-            };
-            (Said::Deny, None, Some(why.to_owned()))
+            (Said::Deny, None, Some(reason.to_string()))
         }
     };
     Authorization {

@@ -15,8 +15,11 @@
 //! since after it our own certificate has already been shown.
 //!
 //! Nothing here reads a file or the environment. Issuing takes `now` as an argument; the clocks
-//! are read by rustls during a handshake, and by [`lifetime`], whose subject they are.
+//! are read by rustls during a handshake, and by [`lifetime`], whose subject they are. [`accept`]
+//! bounds what a server holds for clients until it knows who they are, and asks the system how many
+//! files may be open.
 
+pub mod accept;
 pub mod anchors;
 pub mod config;
 pub mod credentials;

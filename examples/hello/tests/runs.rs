@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use mesh_core::{Body, BoxError};
 use mesh_test::TestMesh;
+use tokio::sync::Notify;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_lines_serve_one_service_and_call_another() -> Result<(), BoxError> {
@@ -93,5 +95,37 @@ async fn it_waits_aloud_and_says_where_it_listens() -> Result<(), BoxError> {
     let mut joined = Running::start(mesh.url(), &token.reveal())?;
     let said = joined.says(&["listening", "hello.shop", "address"]).await;
     assert!(said.is_some(), "it does not say where it listens");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_drain_at_once() -> Result<(), BoxError> {
+    let mesh = TestMesh::start().await?;
+    let asked = Arc::new(Notify::new());
+    let noticed = Arc::clone(&asked);
+    let stock = tower::service_fn(move |_: Request<Body>| {
+        noticed.notify_one();
+        std::future::pending::<Result<Response<Body>, BoxError>>()
+    });
+    let _stock = mesh.serve("shop/stock", "stock.shop", stock).await?;
+    let mut running = mesh.spawn(HELLO, "shop/hello", "hello.shop").await?;
+    let web = mesh.join("shop/web").await?;
+    let calling = tokio::spawn(async move {
+        loop {
+            let request = Request::get("http://hello.shop/").body(Body::empty());
+            // Until hello is there, the answer is that it is not.
+            let Ok(_) = web.client().send(request.expect("a valid request")).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    asked.notified().await;
+    for _ in 0..2 {
+        running.signal("TERM").await?;
+        // Signals that come at once are one.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    // A drain waits for two minutes, which is longer than a test is patient.
+    assert!(running.ended().await?.success());
+    calling.abort();
     Ok(())
 }

@@ -76,6 +76,8 @@ async fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    // Many processes-to-be in one: a limit that cannot be raised may do all the same.
+    drop(mesh_tls::accept::descriptors::raise());
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

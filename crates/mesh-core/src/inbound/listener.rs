@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Body as HttpBody;
+use mesh_tls::accept::turns::Turns;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tower_service::Service;
 
 use super::case::Cases;
@@ -24,7 +24,7 @@ use crate::telemetry::{Recorder, Workload};
 use crate::transport::Limits;
 use crate::transport::accept::{Accepted, Listen, accept};
 use crate::transport::connections::{Connections, Ticket};
-use crate::transport::secure::{Demand, Secured, secure};
+use crate::transport::secure::{Demand, Secured, Unsecured, secure};
 use crate::transport::serve::serve as serve_connection;
 use crate::{Body, BoxError};
 
@@ -101,11 +101,13 @@ pub(super) async fn run<L, A, B>(
     };
     let refused = &served.docket.metrics().refused;
     let turned = served.cases.watch(served.docket.limits().revoked);
-    let mut turned = std::pin::pin!(turned);
+    let denials = served.docket.denials.watch();
+    let looks = async { tokio::join!(turned, denials) };
+    let mut looks = std::pin::pin!(looks);
     tokio::select! {
         () = accept(&listener, &connections, refused, spawn) => {}
         () = connections.watch() => {}
-        () = &mut turned => {}
+        _ = &mut looks => {}
         () = shutdown => {}
     }
     drop(listener);
@@ -113,7 +115,7 @@ pub(super) async fn run<L, A, B>(
     tokio::select! {
         () = connections.drain() => {}
         () = connections.watch() => {}
-        () = &mut turned => {}
+        _ = &mut looks => {}
     }
     drop(cut);
 }
@@ -124,7 +126,7 @@ pub(super) struct Served<A> {
     app: Mutex<A>,
     credentials: Arc<ArcSwap<ServerConfig>>,
     mode: Inbound,
-    handshakes: Semaphore,
+    turns: Arc<Turns>,
     docket: Arc<Docket>,
     cases: Cases,
 }
@@ -136,7 +138,7 @@ impl<A> Served<A> {
             app: Mutex::new(app),
             credentials: state.credentials,
             mode: state.mode,
-            handshakes: Semaphore::new(state.limits.handshakes.min(Semaphore::MAX_PERMITS)),
+            turns: Turns::of_this_runtime(),
             docket: Arc::new(Docket::new(
                 state.policy,
                 state.limits,
@@ -185,7 +187,13 @@ where
             .open(&served.docket, peer.clone(), ticket.activity());
         super::stack(served.app(), peer, RulingLayer::new(case), &served.docket)
     };
-    let ended = match secure(io, served.demand(), &served.handshakes).await {
+    let place = ticket.connections().half_open(address.ip());
+    let secured = tokio::select! {
+        secured = secure(io, served.demand(), &served.turns) => secured,
+        () = place.evicted() => Err(Unsecured::Evicted),
+    };
+    drop(place);
+    let ended = match secured {
         Ok(Secured::Tls {
             stream,
             facts,
@@ -197,9 +205,18 @@ where
         }
         Ok(Secured::Plain { stream, http }) => {
             let peer = Peer::plaintext(address);
-            ticket.activity().doubt(served.docket.denies(&peer));
+            let denied = served.docket.denies(&peer);
+            ticket.activity().doubt(denied);
+            let place = denied.then(|| ticket.connections().refused(address.ip()));
             let stream = Counted::new(stream, served.docket.connections(&peer));
-            serve_connection(stream, http, stack(peer, &ticket), ticket).await
+            let serving = serve_connection(stream, http, stack(peer, &ticket), ticket);
+            match place {
+                None => serving.await,
+                Some(place) => tokio::select! {
+                    ended = serving => ended,
+                    () = place.evicted() => return,
+                },
+            }
         }
         Err(error) => {
             served.docket.metrics().handshake_failed(&error);

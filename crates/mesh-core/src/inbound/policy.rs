@@ -8,7 +8,7 @@ use mesh_policy::name::{ObjectRef, ServicePort};
 use mesh_policy::plan::inbound::InboundPlan;
 use mesh_policy::plan::part::Part;
 
-use crate::layers::authorize::Refused;
+use crate::layers::authorize::{Denied, Refused};
 use crate::peer::Peer;
 
 /// The policy of one listener; everything but [`Policy::Open`] lets nobody in.
@@ -41,6 +41,17 @@ impl Open {
             address: peer.address().ip(),
         })
     }
+}
+
+/// The first of `rules` by name, and how many others there are.
+fn named<'a>(rules: impl ExactSizeIterator<Item = &'a ObjectRef>) -> String {
+    const NAMED: usize = 5;
+    let others = rules.len().saturating_sub(NAMED);
+    let mut names: Vec<String> = rules.take(NAMED).map(ToString::to_string).collect();
+    if others > 0 {
+        names.push(format!("{others} others"));
+    }
+    names.join(", ")
 }
 
 /// What the plan says about silent request bodies.
@@ -117,11 +128,12 @@ impl Policy {
                 tracing::info!(client = peer.name(), %by, "let in by audit; enforcement would refuse");
                 Ok(by.clone())
             }
-            Verdict::Deny { server, reason } => Err(Refused::Denied {
-                server: server.to_string(),
+            Verdict::Deny { server, reason } => Err(Refused::Denied(Arc::new(Denied {
+                server: server.clone(),
                 client: peer.name(),
+                rules: named(open.authorize.rules(server)),
                 reason,
-            }),
+            }))),
         }
     }
 

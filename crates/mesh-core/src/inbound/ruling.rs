@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use super::case::Case;
 use super::policy::Policy;
-use crate::layers::authorize::Refused;
+use crate::layers::authorize::{Denials, Refused};
 use crate::peer::Peer;
 use crate::telemetry::inbound::ListenerMetrics;
 use crate::telemetry::tcp::TransportMetrics;
@@ -79,7 +79,7 @@ impl Ruling {
 
     /// Whether an understood policy refuses the client.
     pub(super) fn denies(&self) -> bool {
-        matches!(self.verdict, Err(Refused::Denied { .. }))
+        matches!(self.verdict, Err(Refused::Denied(_)))
     }
 
     /// Whether a policy refuses the client, be it because nobody here understands it.
@@ -132,6 +132,7 @@ pub(super) struct Docket {
     limits: Limits,
     metrics: ListenerMetrics,
     authority: Option<HeaderValue>,
+    pub(super) denials: Arc<Denials>,
     series: Mutex<Shelf<Series>>,
     connections: Mutex<Shelf<TransportMetrics>>,
 }
@@ -148,6 +149,7 @@ impl Docket {
             limits,
             metrics,
             authority,
+            denials: Arc::default(),
             series: Mutex::default(),
             connections: Mutex::default(),
         }
@@ -198,7 +200,7 @@ impl Docket {
         let recorder = self.metrics.recorder();
         let decided = match verdict {
             Ok(_) => Some("inbound_http_authz_allow_total"),
-            Err(Refused::Denied { .. }) => Some("inbound_http_authz_deny_total"),
+            Err(Refused::Denied(_)) => Some("inbound_http_authz_deny_total"),
             // A listener without a policy that it understands has decided nothing.
             Err(_) => None,
         };

@@ -88,6 +88,13 @@ pin_project! {
         panicked: Option<Panicked>,
         panics: Counter,
     }
+
+    impl<F> PinnedDrop for CatchPanicFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            drop_guarded(|| this.response.set(None), this.panics);
+        }
+    }
 }
 
 impl<F> Future for CatchPanicFuture<F>
@@ -98,19 +105,33 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let mut this = self.project();
         if let Some(panicked) = this.panicked.take() {
             return Poll::Ready(Err(panicked.into()));
         }
-        let response = this.response.as_pin_mut();
+        let response = this.response.as_mut().as_pin_mut();
         let response = response.expect("there is a future, or a panic in its stead");
         match catch_unwind(AssertUnwindSafe(|| response.poll(cx))) {
             Ok(polled) => polled.map_ok(|response| {
                 let panics = this.panics.clone();
                 response.map(|body| body.guard(panics))
             }),
-            Err(payload) => Poll::Ready(Err(caught(&*payload, this.panics).into())),
+            Err(payload) => {
+                let panicked = caught(&*payload, this.panics);
+                drop_guarded(|| this.response.set(None), this.panics);
+                Poll::Ready(Err(panicked.into()))
+            }
         }
+    }
+}
+
+/// Runs `drop`, which ends what an application made: a panic there is counted, and goes no further.
+///
+/// Whatever is dropped after a panic, or because a client went away, is dropped by the task of a
+/// connection, which must not end for it.
+fn drop_guarded(drop: impl FnOnce(), panics: &Counter) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(drop)) {
+        caught(&*payload, panics);
     }
 }
 
@@ -126,6 +147,17 @@ impl Guarded {
     pub(crate) const fn new(body: BoxedBody, panics: Counter) -> Self {
         let body = Some(body);
         Self { body, panics }
+    }
+
+    fn end(&mut self) {
+        let body = self.body.take();
+        drop_guarded(|| drop(body), &self.panics);
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -143,8 +175,9 @@ impl HttpBody for Guarded {
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(cx))) {
             Ok(polled) => polled,
             Err(payload) => {
-                self.body = None;
-                Poll::Ready(Some(Err(caught(&*payload, &self.panics).into())))
+                let panicked = caught(&*payload, &self.panics);
+                self.end();
+                Poll::Ready(Some(Err(panicked.into())))
             }
         }
     }
@@ -194,6 +227,9 @@ impl Caused for Panicked {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use http_body_util::{BodyExt, StreamBody};
     use tower::{ServiceExt, service_fn};
 
@@ -235,6 +271,58 @@ mod tests {
         let frame = body.frame().await.expect("an error");
         assert!(frame.expect_err("it panicked").is::<Panicked>());
         assert!(body.is_end_stream() && body.frame().await.is_none());
+    }
+
+    /// Panics when dropped.
+    struct Brittle;
+
+    impl Drop for Brittle {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "on purpose, at the end");
+        }
+    }
+
+    #[tokio::test]
+    async fn p16_a_panic_of_what_a_panic_leaves_behind_goes_no_further() {
+        let handler = service_fn(|(): ()| {
+            let kept = Brittle;
+            std::future::poll_fn(move |_| {
+                let _kept = &kept;
+                panic!("on purpose")
+            })
+        });
+        let panics = Arc::new(AtomicU64::new(0));
+        let counter = Counter::from_arc(Arc::clone(&panics));
+        let mut service = CatchPanicLayer::new(counter).layer(handler);
+        let mut answer = Box::pin(service.call(()));
+        let error: BoxError = match answer.as_mut().await {
+            Ok(Response { .. }) => unreachable!("it panicked"),
+            Err(error) => error,
+        };
+        assert!(error.to_string().contains("on purpose;"), "{error}");
+        assert_eq!(panics.load(Ordering::Relaxed), 2, "the future is dropped");
+        drop(answer);
+    }
+
+    #[tokio::test]
+    async fn p16_a_panic_of_what_a_client_leaves_behind_goes_no_further() {
+        let handler = service_fn(|(): ()| async {
+            let _kept = Brittle;
+            std::future::pending::<()>().await;
+            fine()
+        });
+        let mut service = CatchPanicLayer::new(Counter::noop()).layer(handler);
+        let mut answer = Box::pin(service.call(()));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(answer.as_mut().poll(&mut context).is_pending());
+        drop(answer);
+
+        let kept = Brittle;
+        let stream = futures_util::stream::poll_fn(move |_| {
+            let _kept = &kept;
+            Poll::<Option<Result<Frame<Bytes>, BoxError>>>::Pending
+        });
+        drop(Body::new(StreamBody::new(stream)).guard(Counter::noop()));
     }
 
     /// Panics instead of being ready.

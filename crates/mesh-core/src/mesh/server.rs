@@ -24,7 +24,8 @@ const LAST_CALLERS: Duration = Duration::from_millis(500);
 
 impl Mesh {
     /// Serves all configured names on `listener`, until it is drained: by SIGTERM or
-    /// Ctrl-C, or with [`Shutdown::Manual`] only by [`Mesh::drain`].
+    /// Ctrl-C, or with [`Shutdown::Manual`] only by [`Mesh::drain`]. A signal that comes while it
+    /// drains ends it at once: what is still in flight is cut.
     ///
     /// The service may be an axum `Router`, a `tower::service_fn`, or any other that is
     /// `Clone` and `Send`. Until the inbound policy has come, requests are answered 503,
@@ -89,7 +90,14 @@ impl Mesh {
             drop(tokio::time::timeout(WITHDRAWAL, all).await);
             tokio::time::sleep(LAST_CALLERS).await;
         };
-        serve(listener, service, state, shutdown).await?;
+        let serving = serve(listener, service, state, shutdown);
+        tokio::select! {
+            served = serving => served?,
+            () = self.hurried() => {
+                tracing::warn!(%address, "a second signal ends the drain: what is in flight is cut");
+                return Ok(());
+            }
+        }
         // The program may end right after this.
         self.inner.joined.flush.all().await;
         Ok(())
@@ -122,11 +130,7 @@ impl Mesh {
 
     /// Ends when this process drains; a signal makes all of its listeners drain.
     async fn drained(&self) {
-        let mut draining = self.inner.draining.subscribe();
-        let told = async {
-            // The sender lives as long as `self`.
-            drop(draining.wait_for(|draining| *draining).await);
-        };
+        let told = self.told_to_drain();
         match self.inner.config.shutdown {
             Shutdown::Manual => told.await,
             Shutdown::Signals => {
@@ -136,6 +140,24 @@ impl Mesh {
                         self.inner.draining.send_replace(true);
                     }
                 }
+            }
+        }
+    }
+
+    async fn told_to_drain(&self) {
+        let mut draining = self.inner.draining.subscribe();
+        // The sender lives as long as `self`.
+        drop(draining.wait_for(|draining| *draining).await);
+    }
+
+    /// Ends at the second signal: its sender waits no longer. The first begins the drain, or finds it
+    /// begun by the program.
+    async fn hurried(&self) {
+        match self.inner.config.shutdown {
+            Shutdown::Manual => std::future::pending().await,
+            Shutdown::Signals => {
+                signal().await;
+                signal().await;
             }
         }
     }

@@ -106,7 +106,7 @@ impl ListenerMetrics {
 fn word(why: &Unsecured) -> Option<Word> {
     match why {
         Unsecured::Closed => None,
-        Unsecured::Slow { .. } => Some(Word::TlsDetectionTimeout),
+        Unsecured::Slow { .. } | Unsecured::Evicted => Some(Word::TlsDetectionTimeout),
         Unsecured::Broken(_) => Some(Word::Io),
         Unsecured::NotTls | Unsecured::Refused(_) => Some(Word::Unexpected),
     }

@@ -62,13 +62,17 @@ pub(crate) async fn accept<L: Listen>(
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, ?pause, "the listener cannot accept for now");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                // The process may have no file left, which a stranger's connection would give back.
+                let longer = match connections.make_room() {
+                    true => pause,
+                    false => (pause * 2).min(LONGEST_PAUSE),
+                };
+                tokio::time::sleep(std::mem::replace(&mut pause, longer)).await;
                 continue;
             }
         };
         pause = FIRST_PAUSE;
-        match connections.admit() {
+        match connections.take_in().await {
             Some(ticket) => spawn(Accepted {
                 io,
                 address,

@@ -4,9 +4,12 @@
 //! list is what a drain waits for.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mesh_tls::accept::descriptors::{self, Descriptor};
+use mesh_tls::accept::places::{Place, Places};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -20,13 +23,31 @@ use super::seen::{Fate, Patience, Seen};
 ///
 /// HTTP/2 waits for the client's word before it closes, and a client that is gone has none.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a connection that makes room for another is waited for.
+const CLOSING: Duration = Duration::from_millis(5);
 
 /// The living connections of a listener.
 #[derive(Debug)]
 pub(crate) struct Connections {
     limits: Limits,
+    files: Files,
+    /// Of clients that have not finished their handshakes.
+    half_open: Arc<Places>,
+    /// Of clients without an identity whom policy refuses.
+    refused: Arc<Places>,
     living: Mutex<Living>,
     emptied: Notify,
+    /// Told whenever a connection is over.
+    left: Notify,
+}
+
+/// Which of the process's files connections may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// Those that all listeners share.
+    Shared,
+    /// Those that listeners leave for everything else.
+    Reserve,
 }
 
 #[derive(Debug, Default)]
@@ -44,21 +65,64 @@ struct Tracked {
 }
 
 impl Connections {
+    /// Those of a listener.
     pub(crate) fn new(limits: Limits) -> Self {
+        Self::with(limits, Files::Shared)
+    }
+
+    /// Those of a port that stays open when the listeners of the process are full.
+    pub(crate) fn from_reserve(mut limits: Limits) -> Self {
+        limits.connections = limits.connections.min(descriptors::limit() / 8);
+        Self::with(limits, Files::Reserve)
+    }
+
+    fn with(limits: Limits, files: Files) -> Self {
+        let strangers = match files {
+            Files::Shared => limits.connections / 2,
+            // Nobody proves anything there.
+            Files::Reserve => limits.connections,
+        };
         Self {
+            half_open: Places::new(limits.handshakes.min(strangers)),
+            refused: Places::new(strangers / 2),
             limits,
+            files,
             living: Mutex::default(),
             emptied: Notify::new(),
+            left: Notify::new(),
+        }
+    }
+
+    /// Takes in one more connection, if need be in place of a client that has not proved who it
+    /// is; `None` while draining, and at the limit where there is no such client.
+    pub(crate) async fn take_in(self: &Arc<Self>) -> Option<Ticket> {
+        loop {
+            let left = self.left.notified();
+            if let Some(ticket) = self.admit() {
+                return Some(ticket);
+            }
+            if self.living().draining || !self.make_room() {
+                return None;
+            }
+            // The other one closes when its task runs next. Its file may go to another listener.
+            drop(tokio::time::timeout(CLOSING, left).await);
         }
     }
 
     /// Takes in one more connection; `None` at the limit and while draining.
-    pub(crate) fn admit(self: &Arc<Self>) -> Option<Ticket> {
+    fn admit(self: &Arc<Self>) -> Option<Ticket> {
         let activity = Arc::new(Activity::default());
         let mut living = self.living();
-        if living.draining || living.by_id.len() >= self.limits.connections {
+        if living.draining {
             return None;
         }
+        if living.by_id.len() >= self.limits.connections {
+            return None;
+        }
+        let file = match self.files {
+            Files::Shared => Some(Descriptor::take()?),
+            Files::Reserve => None,
+        };
         let id = living.next;
         living.next += 1;
         let tracked = Tracked {
@@ -71,7 +135,24 @@ impl Connections {
             id,
             activity,
             connections: Arc::clone(self),
+            file,
         })
+    }
+
+    /// Has a connection closed whose client has not proved who it is; false if there is none.
+    pub(crate) fn make_room(&self) -> bool {
+        // Of those that are half-open some may be members.
+        self.refused.evict() || self.half_open.evict()
+    }
+
+    /// A place for a client until it has proved who it is.
+    pub(crate) fn half_open(&self, client: IpAddr) -> Place {
+        self.half_open.take(client)
+    }
+
+    /// A place for a client without an identity whom policy refuses.
+    pub(crate) fn refused(&self, client: IpAddr) -> Place {
+        self.refused.take(client)
     }
 
     /// Names the task of a connection, so that it can be cut.
@@ -187,6 +268,8 @@ pub(crate) struct Ticket {
     id: u64,
     activity: Arc<Activity>,
     connections: Arc<Connections>,
+    /// `None` of the reserve, which is not counted.
+    file: Option<Descriptor>,
 }
 
 impl Ticket {
@@ -201,12 +284,18 @@ impl Ticket {
     pub(crate) fn limits(&self) -> &Limits {
         &self.connections.limits
     }
+
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut living = self.connections.living();
         living.by_id.remove(&self.id);
+        self.file = None;
+        self.connections.left.notify_waiters();
         if living.by_id.is_empty() {
             self.connections.emptied.notify_waiters();
         }
@@ -230,6 +319,35 @@ mod tests {
         assert!(connections.admit().is_none());
         drop(ticket);
         assert!(connections.admit().is_some());
+    }
+
+    #[tokio::test]
+    async fn p13_a_client_that_proved_nothing_gives_its_place_to_the_next_one() {
+        let limits = Limits {
+            connections: 2,
+            ..Limits::default()
+        };
+        let connections = Arc::new(Connections::new(limits));
+        let _member = connections.admit().expect("the first fits");
+        let stranger = connections.admit().expect("the second fits");
+        let place = connections.half_open([192, 0, 2, 1].into());
+        let closing = async {
+            place.evicted().await;
+            drop(stranger);
+        };
+        let (next, ()) = tokio::join!(connections.take_in(), closing);
+        assert!(next.is_some());
+        assert!(
+            connections.take_in().await.is_none(),
+            "the others are members"
+        );
+        let place = connections.refused([192, 0, 2, 1].into());
+        let closing = async {
+            place.evicted().await;
+            drop(next);
+        };
+        let (next, ()) = tokio::join!(connections.take_in(), closing);
+        assert!(next.is_some());
     }
 
     #[tokio::test(start_paused = true)]

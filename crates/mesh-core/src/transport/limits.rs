@@ -9,13 +9,16 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Connections at once, 10,000 by default. One more is closed at once, so that its client
-    /// turns to another endpoint. Too low refuses real clients; beyond the process's limit of
-    /// open files the operating system refuses instead, and accepting pauses.
+    /// Connections at once, 10,000 by default, and no more than the process's limit of open files
+    /// allows to all of its listeners together: three quarters of the limit, or less of a limit
+    /// below 256 (see [`mesh_tls::accept::descriptors`]). The next one takes the place of a client
+    /// that has not proved who it is; where there is none, the next one is closed at once, so that
+    /// its client turns to another endpoint. Too low refuses real clients; too high costs memory.
     pub connections: usize,
-    /// TLS handshakes at once, 512 by default, of clients whose hello is read, for at most 3 s
-    /// each; later ones wait within `handshake`. Too low makes
-    /// a burst of clients wait; too high lets a flood of handshakes take every core.
+    /// Connections at once whose clients have not finished their handshakes, 2,048 by default,
+    /// and half of `connections` at most. The next one takes the place of the oldest of the
+    /// source address that has the most. Too low makes clients far away try again during a
+    /// flood; too high lets strangers hold memory, some 12 KiB each.
     pub handshakes: usize,
     /// From accept to the end of the handshake, first byte included, 10 s by default. Too short
     /// refuses distant clients; too long lets silent sockets occupy `connections`.
@@ -32,9 +35,11 @@ pub struct Limits {
     /// memory for clients that went away without a word. A plaintext client whom policy refuses
     /// is given 10 s at most.
     pub idle: Duration,
-    /// How long a response may wait for its client to read any of it, 1 min by default, found
-    /// late by at most a sixth of `header`. Too short cuts slow readers; too long keeps memory,
-    /// and a handler's resources, for clients that never read.
+    /// How long a response may wait for its client to read any of it, 1 min by default: over
+    /// HTTP/1.1 any byte, found late by at most a sixth of `header`, and then the connection is
+    /// cut; over HTTP/2 the next 16 KiB, and then the stream is reset, while the other streams of
+    /// the connection go on. Too short cuts slow readers; too long keeps memory, and a handler's
+    /// resources, for clients that never read.
     pub unread: Duration,
     /// How long a stream may go on once policy refuses a client that it had let in, 5 s by
     /// default, found late by at most an eighth; its next request is refused at once. Too short
@@ -43,7 +48,8 @@ pub struct Limits {
     /// How long a drain waits for requests in flight, 120 s by default, then cuts them.
     pub drain: Duration,
     /// Requests at once on one HTTP/2 connection, 200 by default. Too low makes the client open
-    /// more connections or wait; too high lets one connection take all workers.
+    /// more connections or wait; too high lets one connection take all workers, and up to 80 KiB
+    /// for each response that its client does not read.
     pub streams: u32,
 }
 
@@ -51,7 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
-            handshakes: 512,
+            handshakes: 2_048,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
             body_silence: Some(Duration::from_secs(30)),

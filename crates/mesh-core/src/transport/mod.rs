@@ -17,6 +17,7 @@ pub(crate) mod rewind;
 pub(crate) mod secure;
 mod seen;
 pub(crate) mod serve;
+mod unread;
 pub(crate) mod upload;
 
 pub use connect::ConnectFailed;

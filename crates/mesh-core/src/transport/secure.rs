@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mesh_tls::accept::turns::Turns;
 use mesh_tls::config::Alpn;
 use mesh_tls::handshake::{self, HandshakeRefused, TlsFacts};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::Http;
@@ -18,9 +18,6 @@ use crate::config::Inbound;
 
 /// The first byte of a TLS connection: a record of type handshake (RFC 8446 §5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
-
-/// How long a client may hold one of the turns: a round trip, with packets lost.
-const TURN: Duration = Duration::from_secs(3);
 
 /// A connection whose protocol is known.
 #[derive(Debug)]
@@ -50,6 +47,8 @@ pub(crate) enum Unsecured {
     Closed,
     #[error("the client's handshake took longer than {limit:?}")]
     Slow { limit: Duration },
+    #[error("its place was needed for the next client, and this one had not proved who it is")]
+    Evicted,
     #[error(
         "the client does not speak TLS, and this port takes nothing else: connect through the mesh, or listen with MESH_INBOUND=detect"
     )]
@@ -62,13 +61,15 @@ pub(crate) enum Unsecured {
 
 impl Unsecured {
     /// All values of the label `reason`.
-    pub(crate) const REASONS: [&str; 5] = ["closed", "timeout", "not-tls", "io", "refused"];
+    pub(crate) const REASONS: [&str; 6] =
+        ["closed", "timeout", "evicted", "not-tls", "io", "refused"];
 
     /// The value of the label `reason`.
     pub(crate) const fn reason(&self) -> &'static str {
         match self {
             Self::Closed => "closed",
             Self::Slow { .. } => "timeout",
+            Self::Evicted => "evicted",
             Self::NotTls => "not-tls",
             Self::Broken(_) => "io",
             Self::Refused(_) => "refused",
@@ -80,22 +81,18 @@ impl Unsecured {
 pub(crate) async fn secure<IO>(
     io: IO,
     demand: Demand,
-    handshakes: &Semaphore,
+    turns: &Arc<Turns>,
 ) -> Result<Secured<IO>, Unsecured>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let limit = demand.limit;
-    tokio::time::timeout(limit, detect(io, demand, handshakes))
+    tokio::time::timeout(limit, detect(io, demand, turns))
         .await
         .unwrap_or(Err(Unsecured::Slow { limit }))
 }
 
-async fn detect<IO>(
-    io: IO,
-    demand: Demand,
-    handshakes: &Semaphore,
-) -> Result<Secured<IO>, Unsecured>
+async fn detect<IO>(io: IO, demand: Demand, turns: &Arc<Turns>) -> Result<Secured<IO>, Unsecured>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -104,13 +101,11 @@ where
     match (first, demand.mode) {
         (None, _) => Err(Unsecured::Closed),
         (Some(TLS_HANDSHAKE), _) => {
-            // A client that is silent waits before this, so it takes no one else's turn.
             let hello = handshake::hello(stream).await.map_err(Unsecured::Refused)?;
-            let _turn = handshakes.acquire().await;
-            // Only now: a root that was removed during the wait counts no more.
-            let accept = hello.accept(demand.credentials.load_full());
-            let accepted = tokio::time::timeout(TURN, accept).await;
-            let accepted = accepted.map_err(|_| Unsecured::Slow { limit: TURN })?;
+            // Credentials are taken with the first turn: a root that was removed during the wait
+            // for it counts no more.
+            let accept = async { hello.accept(demand.credentials.load_full()).await };
+            let accepted = turns.pace(accept).await;
             let (stream, facts) = accepted.map_err(Unsecured::Refused)?;
             let http = match facts.alpn {
                 Alpn::Http2 => Http::Two,

@@ -10,7 +10,7 @@ use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
@@ -18,6 +18,7 @@ use tower_service::Service;
 use super::activity::{Activity, Http, InFlight, Watched};
 use super::connections::Ticket;
 use super::limits::Limits;
+use super::unread::{PIECE_BYTES, Pieces, Streams};
 use super::upload::Upload;
 use crate::header_list::{PARSED_BYTES, PARSED_FIELDS};
 use crate::{Body, BoxError};
@@ -26,6 +27,10 @@ use crate::{Body, BoxError};
 const MAX_PENDING_RESETS: usize = 20;
 /// Streams that we reset for the client's errors, beyond which the connection ends.
 const MAX_ERROR_RESETS: usize = 1024;
+
+/// What h2 may hold of one response beyond the piece that it was given last: enough to fill a
+/// socket, and with `Limits::streams` the bound of what one connection may pin.
+const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long an HTTP/2 client may be silent before it is asked whether it is there.
 const PING_AFTER: Duration = Duration::from_secs(30);
@@ -94,14 +99,17 @@ fn http1_builder() -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2_builder(limits: &Limits) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams {
+        limit: limits.unread,
+    });
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_ANSWER)
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(PARSED_BYTES)
+        .max_send_buf_size(MAX_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .max_local_error_reset_streams(MAX_ERROR_RESETS);
     builder
@@ -149,6 +157,11 @@ where
         let request = request.map(|body| Body::from(Upload::new(body, &in_flight)));
         DispatchFuture {
             in_flight: Some(in_flight),
+            piece: match self.http {
+                // hyper writes HTTP/1.1 as the socket takes it, whose progress is seen.
+                Http::One => usize::MAX,
+                Http::Two => PIECE_BYTES,
+            },
             response: self.stack.clone().call(request),
         }
     }
@@ -177,6 +190,7 @@ pin_project! {
         #[pin]
         response: F,
         in_flight: Option<InFlight>,
+        piece: usize,
     }
 }
 
@@ -190,7 +204,10 @@ where
         let this = self.project();
         this.response.poll(cx).map_ok(|response| {
             let in_flight = this.in_flight.take();
-            response.map(|body| Tracked { body, in_flight })
+            response.map(|body| Tracked {
+                body: Pieces::new(body, *this.piece),
+                in_flight,
+            })
         })
     }
 }
@@ -199,19 +216,19 @@ pin_project! {
     /// A response body that keeps its request in flight.
     struct Tracked<B> {
         #[pin]
-        body: B,
+        body: Pieces<B>,
         in_flight: Option<InFlight>,
     }
 }
 
-impl<B: HttpBody> HttpBody for Tracked<B> {
-    type Data = B::Data;
+impl<B: HttpBody<Data = Bytes>> HttpBody for Tracked<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         self.project().body.poll_frame(cx)
     }
 

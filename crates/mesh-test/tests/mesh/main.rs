@@ -28,6 +28,7 @@ mod rotation;
 mod routing;
 mod secrets;
 mod start;
+mod strangers;
 mod trace;
 mod unprocessed;
 

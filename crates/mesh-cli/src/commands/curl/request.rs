@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// The header in which the mesh says why it answered by itself.
 const MESH_ERROR: &str = "x-mesh-error";
+/// The header in which it says who denied the request.
+const DENIED_BY: &str = "x-mesh-denied-by";
 
 /// What every request of a run is made from.
 #[derive(Clone, Debug)]
@@ -45,6 +47,15 @@ impl Sample {
     /// Why the mesh answered by itself.
     pub(super) fn reason(&self) -> Option<&str> {
         self.headers.get(MESH_ERROR)?.to_str().ok()
+    }
+
+    /// Which `Server` denied the request, and why, as the mesh says.
+    pub(super) fn denied_by(&self) -> Option<(&str, &str)> {
+        if self.reason() != Some("denied") {
+            return None;
+        }
+        let said = self.headers.get(DENIED_BY)?.to_str().ok()?;
+        said.split_once("; reason=")
     }
 }
 

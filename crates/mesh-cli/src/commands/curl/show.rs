@@ -57,6 +57,9 @@ pub(super) fn trace(sample: &Sample, caller: &Identity) -> Vec<String> {
     if let Some(reason) = sample.reason() {
         lines.push(("answered by", Some(format!("the mesh: {reason}"))));
     }
+    if let Some((server, reason)) = sample.denied_by() {
+        lines.push(("denied by", Some(format!("{server}: reason {reason}"))));
+    }
     if let Some(broken) = &sample.broken {
         lines.push(("body", Some(format!("not whole: {broken}"))));
     }

@@ -6,6 +6,7 @@ mod paths;
 mod plaintext;
 mod series;
 mod slow;
+mod strangers;
 mod tls;
 mod turned;
 mod unprocessed;

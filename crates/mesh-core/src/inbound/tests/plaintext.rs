@@ -306,3 +306,19 @@ async fn an_axum_router_is_served_on_a_socket_until_its_shutdown() {
         .expect("the socket has an address");
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+#[tokio::test]
+async fn z19_an_application_cannot_say_who_denied_a_request() {
+    let house = House::serve(tower::service_fn(|_: Request<Body>| async {
+        let response = Response::builder()
+            .header("x-mesh-denied-by", "Server/shop/other; reason=none-fits")
+            .header("x-other", "kept");
+        Ok::<_, Infallible>(response.body(Body::empty()).expect("a response"))
+    }));
+    house.govern(vec![ClientPlan::Anyone]);
+    let mut client = house.http1().await;
+    let request = get("/").body(Body::empty()).expect("a request");
+    let response = client.send_request(request).await.expect("an answer");
+    assert!(!response.headers().contains_key("x-mesh-denied-by"));
+    assert_eq!(response.headers()["x-other"], "kept");
+}

@@ -18,14 +18,14 @@ use tokio::time::Instant;
 use super::*;
 use crate::peer::Peer;
 
-const WEB: &str = "spiffe://mesh.local/ns/shop/sa/web";
-const API: &str = "spiffe://mesh.local/ns/shop/sa/api";
+pub(super) const WEB: &str = "spiffe://mesh.local/ns/shop/sa/web";
+pub(super) const API: &str = "spiffe://mesh.local/ns/shop/sa/api";
 
 /// A certificate authority for one test.
-struct Authority(Issuer);
+pub(super) struct Authority(Issuer);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let domain = "mesh.local".parse().expect("a trust domain");
         let root = Root::create(&domain, SystemTime::now()).expect("a root");
         Self(root.sign_issuer(SystemTime::now()).expect("an issuer"))
@@ -45,11 +45,11 @@ impl Authority {
         Credentials::new(key, chain, self.0.bundle().clone().into(), now).expect("they fit")
     }
 
-    fn server(&self, identity: &str) -> Arc<ServerConfig> {
+    pub(super) fn server(&self, identity: &str) -> Arc<ServerConfig> {
         config::server(&self.credentials(identity), ClientCertificates::Required)
     }
 
-    fn client(&self, alpn: Alpn) -> Arc<ClientConfig> {
+    pub(super) fn client(&self, alpn: Alpn) -> Arc<ClientConfig> {
         let api = API.parse().expect("an identity");
         config::client(&self.credentials(WEB), &api, alpn)
     }
@@ -65,7 +65,10 @@ fn house(authority: &Authority, mode: Inbound) -> House {
     house
 }
 
-async fn http1_over(house: &House, config: Arc<ClientConfig>) -> http1::SendRequest<Body> {
+pub(super) async fn http1_over(
+    house: &House,
+    config: Arc<ClientConfig>,
+) -> http1::SendRequest<Body> {
     let pipe = house.connect().await;
     let (stream, _) = handshake::connect(pipe, config).await.expect("a handshake");
     let (send, connection) = http1::handshake(TokioIo::new(stream))
@@ -75,7 +78,7 @@ async fn http1_over(house: &House, config: Arc<ClientConfig>) -> http1::SendRequ
     send
 }
 
-fn ask() -> Request<Body> {
+pub(super) fn ask() -> Request<Body> {
     get("/").body(Body::empty()).expect("a request")
 }
 
@@ -134,6 +137,8 @@ async fn z02_a_denied_peer_is_told_why_and_keeps_its_connection() {
         let response = client.send_request(ask()).await.expect("an answer");
         assert_eq!(response.status(), 403);
         assert_eq!(response.headers()["x-mesh-error"], "denied");
+        let by = &response.headers()["x-mesh-denied-by"];
+        assert_eq!(by, "default//some-server; reason=no-authorization");
         assert_eq!(text(response).await, "");
     }
     assert_eq!(house.calls(), 0);
@@ -183,7 +188,7 @@ impl ServerCertVerifier for AnyServer {
     }
 }
 
-fn without_certificate() -> Arc<ClientConfig> {
+pub(super) fn without_certificate() -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(mesh_tls::provider::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider speaks TLS 1.3")
@@ -265,65 +270,6 @@ async fn new_credentials_hold_for_the_next_handshake_and_old_connections_live() 
         let response = client.send_request(ask()).await.expect("an answer");
         assert_eq!(response.status(), 200);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn t26_a_client_that_stops_in_its_handshake_keeps_nobody_waiting_for_long() {
-    let authority = Authority::new();
-    let mut state = state(authority.server(API), Inbound::Strict);
-    state.limits.handshakes = 1;
-    let house = House::with(echo(), state);
-    house.govern(vec![ClientPlan::Anyone]);
-    // Silent clients take no turn, however many they are and wherever in their hello they stop.
-    let mut stopped = house.connect().await;
-    let some_of_a_hello = [0x16, 3, 1];
-    stopped
-        .write_all(&some_of_a_hello)
-        .await
-        .expect("the pipe is open");
-    let _silent = (house.connect().await, stopped);
-    let started = Instant::now();
-    let mut member = http1_over(&house, authority.client(Alpn::Http1)).await;
-    let response = member.send_request(ask()).await.expect("an answer");
-    assert_eq!(response.status(), 200);
-    assert_eq!(started.elapsed(), Duration::ZERO);
-    // One that stops after it holds the only turn until its time is up.
-    let _stopped = stop_after_hello(&house).await;
-    let started = Instant::now();
-    let mut patient = http1_over(&house, authority.client(Alpn::Http1)).await;
-    let response = patient.send_request(ask()).await.expect("an answer");
-    assert_eq!(response.status(), 200);
-    assert_eq!(started.elapsed(), Duration::from_secs(3));
-}
-
-/// A client that says a whole hello and then nothing: it holds a turn.
-async fn stop_after_hello(house: &House) -> DuplexStream {
-    let name = ServerName::try_from("mesh.invalid").expect("a name");
-    let mut hello = Vec::new();
-    rustls::ClientConnection::new(without_certificate(), name)
-        .expect("a client")
-        .write_tls(&mut hello)
-        .expect("in memory");
-    let mut pipe = house.connect().await;
-    pipe.write_all(&hello).await.expect("the pipe is open");
-    pipe.read_u8().await.expect("the server's answer");
-    pipe
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_handshake_takes_the_credentials_of_the_moment_its_turn_comes() {
-    let authority = Authority::new();
-    let mut state = state(authority.server(WEB), Inbound::Strict);
-    state.limits.handshakes = 1;
-    let credentials = Arc::clone(&state.credentials);
-    let house = House::with(echo(), state);
-    let _stopped = stop_after_hello(&house).await;
-    let waiting = house.connect().await;
-    let waiting = tokio::spawn(handshake::connect(waiting, authority.client(Alpn::Http1)));
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    credentials.store(authority.server(API));
-    let connected = waiting.await.expect("no panic");
-    connected.expect("the new identity is the one it expects");
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,6 +29,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Runs until it is told to end.
 pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
     log();
+    if let Err(error) = mesh_tls::accept::descriptors::raise() {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
     let stop = Stop::new().map_err(Failure::Signals)?;
     let address = flags.listen;
     let listener = TcpListener::bind(address).await;
