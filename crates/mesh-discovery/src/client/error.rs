@@ -109,6 +109,22 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
+/// The cause of all causes.
+pub(super) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut error = error;
+    loop {
+        // An `io::Error` hides what it wraps from `source`.
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| -> &(dyn Error + 'static) { inner });
+        match wrapped.or_else(|| error.source()) {
+            Some(inner) => error = inner,
+            None => return error,
+        }
+    }
+}
+
 /// What a failed answer says, whether it is a `Status`, a refusal of `/v1` or neither.
 #[derive(Default)]
 pub(super) struct Said {

@@ -22,7 +22,6 @@ mod paths;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
@@ -37,7 +36,7 @@ use serde_json::Value;
 
 pub(crate) use self::credentials::of as read_credentials;
 pub use self::error::ClientError;
-use self::error::Said;
+use self::error::{Said, innermost};
 use self::kubeconfig::Kubeconfig;
 use self::paths::{collection_path, object_path, segment};
 use crate::objects::{Mode, ObjectName};
@@ -384,21 +383,6 @@ impl Client {
             server: self.server.clone(),
             why: why.to_string(),
             source: None,
-        }
-    }
-}
-
-fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
-    let mut error = error;
-    loop {
-        // An `io::Error` hides what it wraps from `source`.
-        let wrapped = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .map(|inner| -> &(dyn Error + 'static) { inner });
-        match wrapped.or_else(|| error.source()) {
-            Some(inner) => error = inner,
-            None => return error,
         }
     }
 }
