@@ -92,7 +92,7 @@ mod tests {
             peer: None,
         };
         let flow = recorder.ledger().flow(key).unwrap();
-        let mut tally = Tally::new(recorder.clone());
+        let mut tally = Tally::new(recorder);
         flow.count(Classification::Success, None);
         drop(tally.take().cloned());
         flow.count(Classification::Success, None);
