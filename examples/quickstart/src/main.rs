@@ -14,6 +14,7 @@ mod table;
 mod world;
 
 use std::error::Error;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -146,13 +147,18 @@ async fn show(
         }
         let total = numbers::scrape(world.web_metrics()).await?;
         let recent = total.since(&before);
-        table.draw(&table::Frame {
+        let drawn = table.draw(&table::Frame {
             total: &total,
             recent: &recent,
             interval: FRAME,
             denied: load.denied(),
             footer: &world.footer(),
-        })?;
+        });
+        match drawn {
+            // A reader that has gone, as of `| head`, has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            drawn => drawn?,
+        }
         before = total;
     }
 }

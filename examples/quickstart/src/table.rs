@@ -33,11 +33,16 @@ pub struct Table {
 impl Table {
     /// Draws a frame over the last one, or below it where there is no terminal.
     pub fn draw(&mut self, frame: &Frame<'_>) -> io::Result<()> {
-        let text = format!("{}\n\n{}\n", text(frame), frame.footer);
         let mut out = io::stdout().lock();
-        if out.is_terminal() && self.lines > 0 {
+        let is_terminal = out.is_terminal();
+        // Without a terminal the footer stands below the first frame alone.
+        let text = match is_terminal || self.lines == 0 {
+            true => format!("{}\n\n{}\n", text(frame), frame.footer),
+            false => format!("{}\n", text(frame)),
+        };
+        if is_terminal && self.lines > 0 {
             // Up to the first line of the last frame, and clear from there.
-            write!(out, "\x1b[{}A\x1b[J", self.lines)?;
+            write!(out, "\r\x1b[{}A\x1b[J", self.lines)?;
         }
         self.lines = text.lines().count();
         write!(out, "{text}")?;

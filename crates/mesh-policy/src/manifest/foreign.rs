@@ -243,13 +243,14 @@ pub(super) fn remedy(api_version: &str, kind: &str) -> Option<String> {
         return Some(format!("write apiVersion {meant}/{version}"));
     }
     let (_, kinds) = GROUPS.iter().find(|(known, _)| *known == group)?;
-    // A served kind of that name has another version, and the kinds that are served say so.
-    let served = Kind::all().iter();
-    let mut served = served.filter(|known| known.group() == group);
-    if served.any(|known| known.kind() == kind) {
-        return None;
-    }
-    match nearest(kind, kinds.iter().copied())? {
+    // A served kind that is near, or has another version, is named by those that are served.
+    let served: Vec<_> = Kind::all()
+        .iter()
+        .filter(|known| known.group() == group)
+        .map(|known| known.kind())
+        .collect();
+    match nearest(kind, kinds.iter().chain(&served).copied())? {
+        near if served.contains(&near) => None,
         near if near == kind => Some("write a version such as v1 or v1alpha1".to_owned()),
         near => Some(format!("write kind {near}")),
     }

@@ -20,7 +20,7 @@ pub(super) fn read(meta: &Meta, at: &At<'_>) -> Option<MeshTlsAuthentication> {
     let identities = fields.take("identities");
     let references = fields.take("identityRefs");
     fields.finish();
-    let remedy = "write identities: ['*'] for any identity";
+    let remedy = "write the identities that are meant, or identities: ['*'] for any";
     let (at, identities) = match (identities, references) {
         (Some(at), None) => (at.clone(), each(&at.list(MOST_IDENTITIES)?, At::parse)?),
         (None, Some(at)) => {

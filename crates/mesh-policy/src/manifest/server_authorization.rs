@@ -89,7 +89,7 @@ fn target(at: &At<'_>) -> Option<ServerTarget> {
 }
 
 fn mesh_tls_client(meta: &Meta, at: &At<'_>) -> Option<AuthorizedClient> {
-    const EVERY: &str = "write identities: ['*'] for any identity";
+    const EVERY: &str = "write the identities that are meant, or identities: ['*'] for any";
     let mut fields = at.fields();
     let any = fields.take("unauthenticatedTLS");
     let written = ["identities", "serviceAccounts"].map(|name| at.node.get(name).is_some());

@@ -106,6 +106,15 @@ fn a_kind_that_nobody_has_in_a_served_group_is_refused_with_the_nearest() {
 }
 
 #[test]
+fn a_misspelt_kind_that_is_served_is_named_and_not_a_foreign_one() {
+    for kind in ["HttpRoute", "httproute", "HTTPRoutes", "HTTProute"] {
+        let found = problems(&object("gateway.networking.k8s.io/v1", kind, "{}"));
+        let meant = "write apiVersion gateway.networking.k8s.io/v1, kind HTTPRoute";
+        assert!(found[0].contains(meant), "{kind}: {found:?}");
+    }
+}
+
+#[test]
 fn a_problem_is_placed_past_what_was_skipped() {
     let text = [
         object("apps/v1", "Deployment", "{}"),

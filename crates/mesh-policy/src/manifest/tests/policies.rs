@@ -108,7 +108,7 @@ fn what_names_no_identity_is_refused() {
         ),
         (
             "{ identities: null }",
-            "7: spec: names nobody, write identities: ['*'] for any identity",
+            "7: spec: names nobody, write the identities that are meant, or identities: ['*'] for any",
         ),
         (
             "{ identityRefs: [{ kind: Namespace, name: shop, group: x }] }",
@@ -166,7 +166,7 @@ fn an_authorization_that_leaves_open_who_may_call_is_refused() {
         ),
         (
             "{ server: { name: s }, client: { meshTLS: { identities: [], serviceAccounts: [] } } }",
-            "49: spec.client.meshTLS: names nobody, write identities: ['*'] for any identity",
+            "49: spec.client.meshTLS: names nobody, write the identities that are meant, or identities: ['*'] for any",
         ),
         (
             "{ server: { name: s }, client: { meshTLS: { unauthenticatedTLS: true, identities: ['*'] } } }",
