@@ -63,7 +63,7 @@ pub struct Limits {
     /// ones wait in the system's backlog. Too few, and processes cannot watch; too many, and
     /// memory ends first.
     pub connections: usize,
-    /// Connections at a time whose clients have not finished their handshakes, 2,048 by default,
+    /// Connections at a time whose clients have not finished their handshakes, 4,096 by default,
     /// and half of `connections` at most. The next one takes the place of the oldest of the source
     /// address that has the most. Too few, and clients far away try again during a flood; too
     /// many, and strangers hold memory, some 12 KiB each.
@@ -81,7 +81,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 16_384,
-            handshakes: 2_048,
+            handshakes: 4_096,
             anonymous: 4_096,
             handshake_timeout: Duration::from_secs(10),
         }

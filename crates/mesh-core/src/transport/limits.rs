@@ -15,7 +15,7 @@ pub struct Limits {
     /// that has not proved who it is; where there is none, the next one is closed at once, so that
     /// its client turns to another endpoint. Too low refuses real clients; too high costs memory.
     pub connections: usize,
-    /// Connections at once whose clients have not finished their handshakes, 2,048 by default,
+    /// Connections at once whose clients have not finished their handshakes, 4,096 by default,
     /// and half of `connections` at most. The next one takes the place of the oldest of the
     /// source address that has the most. Too low makes clients far away try again during a
     /// flood; too high lets strangers hold memory, some 12 KiB each.
@@ -57,7 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
-            handshakes: 2_048,
+            handshakes: 4_096,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
             body_silence: Some(Duration::from_secs(30)),
