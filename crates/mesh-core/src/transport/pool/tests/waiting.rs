@@ -217,15 +217,21 @@ async fn all_who_wait_fail_with_the_dial_when_no_connection_is_open() {
 async fn one_request_fails_with_a_dial_while_another_connection_is_open() {
     let memory = slow(Alpn::Http1, 1);
     let (pool, first) = busy(&memory, limits()).await;
-    memory.refuses.store(true, Ordering::Relaxed);
-    // Each of them has one opened, in vain: the endpoint may be leaving.
-    assert!(pool.lease().await.is_err());
-    memory.refuses.store(false, Ordering::Relaxed);
-    let third = spawn_call(&pool);
+    // The one has a connection opened, which takes long; the other one in vain.
+    let mut waiting = [spawn(pool.lease()), spawn(pool.lease())];
+    assert!(waiting[0].poll().is_pending());
     settle().await;
-    memory.answers.add_permits(2);
+    memory.refuses.store(true, Ordering::Relaxed);
+    assert!(waiting[1].poll().is_pending());
+    settle().await;
+    let [first_in_line, second] = &mut waiting;
+    let failed = first_in_line.poll();
+    assert!(matches!(failed, std::task::Poll::Ready(Err(_))));
+    assert!(second.poll().is_pending(), "it may be served yet");
+    memory.answers.add_permits(1);
     first.await.unwrap();
-    third.await.expect("the open one serves it");
+    let served = second.poll();
+    assert!(matches!(served, std::task::Poll::Ready(Ok(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -253,11 +259,65 @@ async fn connections_whose_uploads_go_on_hold_a_request_up_once() {
     let begun = Instant::now();
     call(&pool).await;
     assert!(begun.elapsed() <= FREE_WITHIN, "{:?}", begun.elapsed());
+    let _busy = pool.ready().expect("the new one is free");
     let begun = Instant::now();
-    futures_util::future::join(call(&pool), call(&pool)).await;
+    call(&pool).await;
     assert_eq!(
         begun.elapsed(),
         Duration::ZERO,
         "and the next one not at all"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_upload_ends_soon_is_waited_for() {
+    let memory = Memory::new(Alpn::Http1);
+    let pool = memory.pool(limits());
+    let soon = Duration::from_millis(10);
+    let upload = futures_util::stream::once(async move {
+        tokio::time::sleep(soon).await;
+        Ok::<_, crate::BoxError>(http_body::Frame::data(bytes::Bytes::from_static(b"x")))
+    });
+    let upload = Body::new(http_body_util::StreamBody::new(upload));
+    let begun = Instant::now();
+    let lease = pool.lease().await.unwrap();
+    let sent = lease.send(Request::post("/").body(upload).unwrap()).await;
+    let (response, held) = sent.expect("it answers early");
+    response.into_body().collect().await.unwrap();
+    held.finish();
+    call(&pool).await;
+    assert_eq!((begun.elapsed(), memory.dials()), (soon, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_beyond_the_dials_under_way_have_theirs_when_those_are_done() {
+    let memory = slow(Alpn::Http1, 0);
+    let pool = memory.pool(limits());
+    let mut waiting: Vec<_> = (0..MAX_DIALS + 5).map(|_| spawn(pool.lease())).collect();
+    assert!(waiting.iter_mut().all(|lease| lease.poll().is_pending()));
+    settle().await;
+    memory.opens.add_permits(1_000);
+    settle().await;
+    // None of them gives its connection back.
+    let leases: Vec<_> = waiting.iter_mut().map(|lease| lease.poll()).collect();
+    assert!(leases.iter().all(std::task::Poll::is_ready));
+    assert_eq!(memory.dials(), MAX_DIALS + 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_later_takes_nothing_while_others_wait() {
+    for version in [Alpn::Http1, Alpn::Http2] {
+        let memory = Memory::new(version);
+        let pool = memory.pool(limits());
+        call(&pool).await;
+        let first = pool.state().waiters.join(&pool);
+        assert!(pool.ready().is_none(), "{version}");
+        // Who comes last serves all that is free, from the front of the line.
+        drop(spawn(pool.lease()).poll());
+        first
+            .await
+            .expect("the connection that is open")
+            .give_back();
+        settle().await;
+    }
 }
