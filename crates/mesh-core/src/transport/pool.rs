@@ -275,10 +275,12 @@ impl Pool {
     /// if it takes none after `until`.
     fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Body>, until: Until) {
         let since = Instant::now();
+        // Before the lock: the certificate's end is looked up on two clocks.
+        let is_over = until.is_over(since) || sender.is_closed();
         let mut state = self.state();
         let is_waited_for = !state.waiters.is_empty();
         let has_room = is_waited_for || state.idle.len() < self.limits.idle;
-        if !until.is_over() && !sender.is_closed() && has_room {
+        if !is_over && has_room {
             state.idle.push(Idle {
                 sender,
                 since,
@@ -340,7 +342,7 @@ impl Pool {
         let limit = self.limits.idle_for;
         let mut state = self.state();
         state.idle.retain(|idle| {
-            now - idle.since < limit && !idle.until.is_over() && !idle.sender.is_closed()
+            now - idle.since < limit && !idle.until.is_over(now) && !idle.sender.is_closed()
         });
         let beyond = state.idle.len().saturating_sub(self.limits.idle);
         state.idle.drain(..beyond);

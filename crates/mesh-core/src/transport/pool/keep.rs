@@ -75,7 +75,7 @@ impl Kept {
                         && connection.occupancy.taken() == taken;
                     unused = if idle { unused + 1 } else { 0 };
                     taken = connection.occupancy.taken();
-                    if unused > 3 || self.until.is_over() {
+                    if unused > 3 || self.until.is_over(now) {
                         pool.retire(connection);
                         pool.begin_dial();
                         self.shared = None;

@@ -61,9 +61,9 @@ pub(crate) struct Until {
 }
 
 impl Until {
-    /// Whether it takes none any more.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether it takes none any more at `now`.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
         let ended = |lifetime: Lifetime| lifetime.ended().is_some();
-        Instant::now() >= self.age || self.certificate.is_some_and(ended)
+        now >= self.age || self.certificate.is_some_and(ended)
     }
 }
