@@ -26,7 +26,7 @@ use mesh_tls::handshake::{self, HandshakeRefused, TlsFacts};
 use mesh_tls::lifetime::Lifetime;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
@@ -105,12 +105,22 @@ struct Room {
     half_open: Arc<Places>,
     anonymous: Arc<Places>,
     turns: Arc<Turns>,
+    /// Told whenever a connection is over.
+    left: Arc<Notify>,
 }
 
 /// What a connection holds for as long as it lives.
 struct Held {
     _slot: OwnedSemaphorePermit,
-    _file: Descriptor,
+    file: Option<Descriptor>,
+    left: Arc<Notify>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.file = None;
+        self.left.notify_waiters();
+    }
 }
 
 impl Room {
@@ -121,6 +131,7 @@ impl Room {
             half_open: Places::new(limits.handshakes.min(most / 2)),
             anonymous: Places::new(limits.anonymous.min(most / 4)),
             turns: Turns::of_this_runtime(),
+            left: Arc::default(),
         }
     }
 
@@ -132,18 +143,20 @@ impl Room {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         Held {
             _slot: slot.expect("the semaphore is never closed"),
-            _file: self.file().await,
+            file: Some(self.file().await),
+            left: Arc::clone(&self.left),
         }
     }
 
     async fn file(&self) -> Descriptor {
         loop {
+            let left = self.left.notified();
             if let Some(file) = Descriptor::take() {
                 return file;
             }
             // Without a stranger here, another listener of the process may have one.
             let pause = if self.evict() { CLOSING } else { ACCEPT_PAUSE };
-            sleep(pause).await;
+            drop(timeout(pause, left).await);
         }
     }
 
